@@ -1,0 +1,1 @@
+"""See README.md, "Where things are"."""
