@@ -1,0 +1,64 @@
+"""The one train step, for every method."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ecgjax import collectives
+from ecgjax.inputs import InputContract, to_model_input
+from ecgjax.methods.base import Method
+
+
+def make_train_step(
+  method: Method, optimizer, contract: InputContract
+) -> Callable:
+  """Returns the pure step `(state, batch, axis_name) -> (state, metrics)`.
+
+  The batch is what the input pipeline yields. An update that would bring a
+  non-finite number into the state is not made: the state then changes in
+  nothing but the step, and the metric `nonfinite` is 1.
+  """
+
+  def train_step(state, batch, axis_name=None):
+    key = jax.random.fold_in(state.rng, state.step)
+    batch = to_model_input(batch, contract)
+    (loss, aux), gradients = jax.value_and_grad(method.loss, has_aux=True)(
+      state.params, state.model_state, state.target, key, batch, axis_name
+    )
+    gradients = collectives.pmean(gradients, axis_name)
+    updates, opt_state = optimizer.update(
+      gradients, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    target = state.target
+    if target is not None:
+      weight = method.tau(state.step)
+      ema = lambda old, new: weight * old + (1 - weight) * new
+      online = {name: params[name] for name in target['params']}
+      target = {
+        'params': jax.tree.map(ema, target['params'], online),
+        'state': aux.target_state,
+      }
+    new = (params, aux.model_state, opt_state, target)
+    old = (state.params, state.model_state, state.opt_state, state.target)
+    norm = optax.global_norm(gradients)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    new = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    params, model_state, opt_state, target = new
+    metrics = aux.metrics | {
+      'loss': loss,
+      'gradient_norm': norm,
+      'nonfinite': 1 - finite.astype(jnp.float32),
+    }
+    state = state.replace(
+      step=state.step + 1,
+      params=params,
+      model_state=model_state,
+      opt_state=opt_state,
+      target=target,
+    )
+    return state, metrics
+
+  return train_step
