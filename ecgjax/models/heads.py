@@ -1,0 +1,125 @@
+"""What follows an encoder: pooling, projection, classification."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ecgjax.models import blocks
+
+
+def global_average(h):
+  """Mean over time: [B, T, D] -> [B, D], float32 or wider."""
+  return h.mean(axis=1, dtype=jnp.promote_types(h.dtype, jnp.float32))
+
+
+class ProjectionMLP(nn.Module):
+  """Linear, BatchNorm, ReLU, Linear: LCD's projector and its predictor.
+
+  Attributes:
+    hidden: width of the middle layer.
+    features: width of the output.
+    dtype: compute type of the products, None for the input's.
+  """
+
+  hidden: int = 512
+  features: int = 512
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, h, train: bool, axis_name: str | None = None):
+    """[B, D] -> [B, features], in the type of `h`."""
+    x = blocks.Linear(self.hidden, self.dtype)(h)
+    x = blocks.BatchNorm(self.hidden)(x, train, axis_name)
+    return blocks.Linear(self.features, self.dtype)(nn.relu(x)).astype(h.dtype)
+
+
+class AttentionPool(nn.Module):
+  """Softmax-weighted mean with a learned score, e.g. over leads."""
+
+  hidden: int = 64
+
+  @nn.compact
+  def __call__(self, h, mask=None):
+    """Pools the middle axis.
+
+    Args:
+      h: [B, N, D].
+      mask: [B, N], 0 where there is nothing to pool (a missing lead); at least
+        one entry of a row must be 1.
+
+    Returns:
+      pooled [B, D], weights [B, N] (they sum to one).
+    """
+    scores = blocks.Linear(1)(jnp.tanh(blocks.Linear(self.hidden)(h)))[..., 0]
+    if mask is not None:
+      scores = jnp.where(mask > 0, scores, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1)  # [B, N]
+    return jnp.einsum('bn,bnd->bd', weights, h), weights
+
+
+class LeadEncoder(nn.Module):
+  """A single-lead encoder applied to every lead.
+
+  Its parameters are those of `encoder`, under that name, whole if tied.
+
+  Attributes:
+    encoder: [B, L, 1] -> [B, T, D].
+    tied: one encoder for all leads (its batch statistics mix the leads) or one
+      per lead (every parameter then has a leading axis of leads).
+  """
+
+  encoder: nn.Module
+  tied: bool = True
+
+  @nn.compact
+  def __call__(self, x, train: bool, axis_name: str | None = None):
+    """[B, L, C] -> features per lead [B, C, D]."""
+
+    def features(encoder, rows):
+      return global_average(encoder(rows, train, axis_name))
+
+    batch, length, leads = x.shape
+    by_lead = x.transpose(0, 2, 1)[..., None]  # [B, C, L, 1]
+    if self.tied:
+      rows = by_lead.reshape(batch * leads, length, 1)
+      return features(self.encoder, rows).reshape(batch, leads, -1)
+    per_lead = nn.vmap(
+      features,
+      in_axes=1,
+      out_axes=1,
+      variable_axes={'params': 0, 'batch_stats': 0},
+      split_rngs={'params': True},
+    )
+    return per_lead(self.encoder, by_lead)
+
+
+class Classifier(nn.Module):
+  """Linear classifier on the features of a record.
+
+  Attributes:
+    num_classes: K.
+    pool: 'concat' (all leads side by side, the LCD reference), 'mean' or
+      'attention' over the leads.
+  """
+
+  num_classes: int
+  pool: str = 'concat'
+
+  @nn.compact
+  def __call__(self, features):
+    """[B, C, D] (or [B, D], one vector per record) -> logits [B, K]."""
+    if features.ndim == 2:
+      features = features[:, None]
+    if self.pool == 'concat':
+      pooled = features.reshape(features.shape[0], -1)  # [B, C * D]
+    elif self.pool == 'mean':
+      pooled = features.mean(axis=1)
+    elif self.pool == 'attention':
+      pooled, _ = AttentionPool()(features)
+    else:
+      raise ValueError(
+        f'pool is {self.pool!r}; choose one of concat, mean, attention'
+      )
+    return blocks.Linear(self.num_classes)(pooled)
