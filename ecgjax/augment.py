@@ -4,8 +4,8 @@ Shapes are static, so that they run inside the jitted step; batches are made
 with `jax.vmap` over keys and records. One draw is shared by all leads.
 """
 
-from collections.abc import Callable
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -165,5 +165,7 @@ def interpolate(ecg, start, size, method: str = 'linear'):
     return at(0) * (1 - t) + at(1) * t
   p0, p1, p2, p3 = at(-1), at(0), at(1), at(2)
   return p1 + 0.5 * t * (
-    p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0))
+    p2
+    - p0
+    + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0))
   )

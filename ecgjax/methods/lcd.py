@@ -40,9 +40,7 @@ batch, and tau is constant unless `tau_schedule` is 'cosine'.
 import jax
 import jax.numpy as jnp
 
-from ecgjax import augment
-from ecgjax import collectives
-from ecgjax import losses
+from ecgjax import augment, collectives, losses
 from ecgjax.methods import base
 from ecgjax.models import heads
 from ecgjax.resolve import resolve
@@ -166,9 +164,7 @@ def make(config) -> base.Method:
         params, model_state['predictor'], h, axis_name
       )
       (h1, h2), (q1, q2) = jnp.split(h, 2), jnp.split(q, 2)
-    z3, target_state = project(
-      target['params'], target['state'], v3, axis_name
-    )
+    z3, target_state = project(target['params'], target['state'], v3, axis_name)
     z3 = jax.lax.stop_gradient(z3)
     value, metrics = lcd_loss(
       h1, h2, q1, q2, z3,

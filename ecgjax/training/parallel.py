@@ -1,7 +1,7 @@
 """The only file that knows devices."""
 
-from collections.abc import Callable
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -10,9 +10,7 @@ AXIS = 'batch'
 MODES = ('pmap', 'jit')
 
 
-def data_parallel(
-  step: Callable, mode: str = 'pmap', devices=None
-) -> Callable:
+def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   """Runs `step(state, batch, axis_name)` on all devices.
 
   State and results are the same on every device and carry no device axis, so

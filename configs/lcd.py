@@ -1,0 +1,72 @@
+"""LCD pretraining on unlabelled 12-lead ECGs, then a linear probe.
+
+  python -m ecgjax.main --config=configs/lcd.py --workdir=runs/lcd
+  python -m ecgjax.main --config=configs/lcd.py:dataset=ptbxl,preset=paper ...
+
+Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=
+  default  8 leads x 1000 samples (100 Hz), batch 256
+  paper    8 leads x 2048 samples (204.8 Hz), batch 256, 100 epochs, Adam 1e-3
+  parity   paper, with the quirks of the reference code (methods/lcd.py)
+  smoke    a few steps on the smallest data, under a minute on two cores
+
+Times and figures: README.md, "Results".
+"""
+
+from ecgjax import config as config_lib
+
+
+def get_config(argument: str | None = None):
+  choice = config_lib.parse_argument(
+    argument, dataset='synthetic', preset='default'
+  )
+  synthetic = choice['dataset'] == 'synthetic'
+  config = config_lib.common(choice['dataset'])
+  config.method = 'lcd'
+  config.num_epochs = 30 if synthetic else 100
+  config.lcd = {
+    'parity': False,
+    'lead_pair': 'per_step',  # or 'per_sample'
+    'resample': 'fourier',  # or 'cubic', 'linear'
+    'exclusive_start': False,
+    'separate_bn': True,
+    'gamma': 0.005,
+    'off_diagonal_weight': 0.0051,
+    'cov_divisor': 'actual',  # or 'nominal'
+    'cov_on_diagonal': False,
+    'tau': 0.996,
+    'tau_schedule': 'constant',  # or 'cosine'
+  }
+  config_lib.choose(
+    'preset',
+    choice['preset'],
+    {'default': _default, 'paper': _paper, 'parity': _parity, 'smoke': _smoke},
+  )(config)
+  return config.lock()
+
+
+def _default(config):
+  del config
+
+
+def _paper(config):
+  config.data.rate = 204.8
+  config.data.length = 2048
+  config.num_epochs = 100
+
+
+def _parity(config):
+  _paper(config)
+  config.lcd.parity = True
+  config.data.single_label = True
+  config.best_metric = 'train_loss'
+  config.evaluate_checkpoint = 'best'
+  config.probe.recipe = 'reference'
+
+
+def _smoke(config):
+  if config.data.name == 'synthetic':
+    config.data.size = 'tiny'
+  config.batch_size = 32
+  config.num_steps = 6
+  config.log_every = 1
+  config.bootstrap_draws = 1000

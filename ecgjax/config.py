@@ -1,0 +1,137 @@
+"""What the files in `configs/` share: common fields, arguments, checks."""
+
+import ml_collections
+
+from ecgjax import leads
+
+_DATASETS = {
+  # name: rate Hz, samples, default task, builder size ('' where it has none)
+  'synthetic': (100.0, 1000, 'all', 'small'),
+  'ptbxl': (100.0, 1000, 'superclass', ''),
+  'cinc2021': (100.0, 1000, 'scored', ''),
+  'wfdb_folder': (100.0, 1000, 'all', ''),
+  'mimic_iv_ecg': (100.0, 1000, 'all', ''),
+  'code15': (100.0, 1000, 'all', ''),
+}
+
+
+def parse_argument(argument: str | None, **defaults: str) -> dict[str, str]:
+  """Parses what follows the colon of `--config=file.py:key=value,...`.
+
+  Args:
+    argument: 'key=value' pairs separated by commas, or None.
+    **defaults: the keys there are, and their default values.
+
+  Returns:
+    A value for every key.
+
+  Raises:
+    ValueError: if a part is not 'key=value' or the key is unknown.
+  """
+  values = dict(defaults)
+  for part in filter(None, (argument or '').split(',')):
+    key, equals, value = part.partition('=')
+    if not equals or key not in defaults:
+      raise ValueError(
+        f'config argument {part!r}: expected key=value with a key among '
+        + ', '.join(defaults)
+      )
+    values[key] = value
+  return values
+
+
+def choose(name: str, value: str, choices):
+  """Returns `choices[value]` or says what the choices are."""
+  if value not in choices:
+    raise ValueError(
+      f'{name} is {value!r}; choose one of {", ".join(choices)}'
+    )
+  return choices[value]
+
+
+def common(dataset: str) -> ml_collections.ConfigDict:
+  """The fields that every run has, with their defaults."""
+  rate, length, task, size = choose('dataset', dataset, _DATASETS)
+  config = ml_collections.ConfigDict()
+  config.method = ''
+  config.seed = 0
+  config.batch_size = 256
+  config.num_epochs = 100
+  config.num_steps = 0  # 0: num_epochs
+  config.parallel = 'pmap'  # or 'jit'
+  config.distributed = False  # True on every host of a pod or cluster
+  config.bfloat16 = False  # compute type of the encoder; the rest is float32
+  config.init_from = ''  # work folder or checkpoint of a pretraining run
+
+  config.data = ml_collections.ConfigDict()
+  config.data.name = dataset
+  config.data.dir = ''  # '': the default folder of tensorflow-datasets
+  config.data.raw_dir = ''  # '': download, where the corpus can be
+  config.data.size = size
+  config.data.rate = rate  # Hz
+  config.data.length = length  # samples
+  config.data.leads = leads.LCD_LEADS
+  config.data.normalisation = 'record'
+  config.data.task = task
+  config.data.sources = ()  # of cinc2021; (): all
+  config.data.single_label = False  # drop records with several labels
+  config.data.allow_leak = False  # True marks the result
+  config.data.resident = True  # keep the training split in device memory
+
+  config.model = ml_collections.ConfigDict()
+  config.model.name = 'vgg1d'
+  config.model.kwargs = ml_collections.ConfigDict({'width': 0.125})
+
+  config.optimizer = ml_collections.ConfigDict()
+  config.optimizer.name = 'adam'
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.schedule = 'constant'
+  config.optimizer.warmup_steps = 0
+  config.optimizer.weight_decay = 0.0
+  config.optimizer.freeze = ''  # regular expression of parameter paths
+
+  config.log_every = 10  # steps
+  config.eval_every = 0  # steps between checkpoints; 0: ten a run
+  config.best_metric = 'validation_loss'
+  config.best_mode = 'min'
+  config.patience = 0  # evaluations without a better best_metric; 0: off
+  config.evaluate_checkpoint = 'last'  # or 'best'
+  config.probe = ml_collections.ConfigDict()
+  config.probe.recipe = 'standardised_lr'  # or 'reference' (LCD's own)
+  config.bootstrap_draws = 2000
+  return config
+
+
+def to_json(config) -> dict:
+  """Config as JSON-able dict; tuples become lists."""
+  return _plain(config.to_dict())
+
+
+def _plain(value):
+  if isinstance(value, dict):
+    return {k: _plain(v) for k, v in value.items()}
+  if isinstance(value, tuple | list):
+    return [_plain(v) for v in value]
+  return value
+
+
+def from_json(fields: dict) -> ml_collections.ConfigDict:
+  """Inverse of `to_json`; lists become tuples. Locked."""
+
+  def tuples(value):
+    if isinstance(value, dict):
+      return {k: tuples(v) for k, v in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+  return ml_collections.ConfigDict(tuples(fields)).lock()
+
+
+def leaf_paths(config) -> set[str]:
+  """Dotted names of all leaf values of a config."""
+  found = set()
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      found |= {f'{name}.{leaf}' for leaf in leaf_paths(value)}
+    else:
+      found.add(name)
+  return found

@@ -1,0 +1,333 @@
+"""Checkpoints: orbax for the arrays, a sha256 manifest against bit rot.
+
+`<directory>/<step>/` holds `state/` (arrays), `meta/` (JSON: config, input
+contract, position in the data, data set fingerprint, code version, metrics)
+and `sha256.json`, the digests of all other files, written last. Orbax alone
+restores a file with a flipped bit without a word; here a step counts only if
+every digest holds, and the newest such step is used.
+
+The only file that imports orbax.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+MANIFEST = 'sha256.json'
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(ValueError):
+  """A checkpoint is missing, damaged, or does not fit; one line."""
+
+
+def _orbax():
+  import orbax.checkpoint as ocp
+
+  logging.getLogger('absl').setLevel(logging.ERROR)  # orbax notices
+  return ocp
+
+
+class Checkpointer:
+  """Saves and restores the state of one run.
+
+  Attributes:
+    directory: folder with one sub-folder per step.
+    keep_latest: number of newest steps kept; the best one is kept as well.
+    best_metric: key of the saved metrics that makes a step the best, or ''.
+    best_mode: 'min' or 'max'.
+  """
+
+  def __init__(
+    self,
+    directory,
+    *,
+    keep_latest: int = 3,
+    best_metric: str = '',
+    best_mode: str = 'min',
+  ):
+    self.directory = pathlib.Path(directory).resolve()
+    self.keep_latest = keep_latest
+    self.best_metric = best_metric
+    self.best_mode = best_mode
+    self._valid: dict[int, dict] = {}  # step -> metadata, verified once
+
+  def steps(self) -> list[int]:
+    """Steps with a folder, newest first, whether valid or not."""
+    if not self.directory.is_dir():
+      return []
+    names = [p.name for p in self.directory.iterdir() if p.is_dir()]
+    return sorted((int(n) for n in names if n.isdigit()), reverse=True)
+
+  def valid_steps(self) -> list[int]:
+    """Steps whose every digest holds, newest first; warns of the others."""
+    found = []
+    for step in self.steps():
+      if step not in self._valid:
+        try:
+          self._valid[step] = verify(self.directory / str(step))
+        except CheckpointError as error:
+          logger.warning('Checkpoint skipped: %s', error)
+          continue
+      found.append(step)
+    return found
+
+  def latest_step(self) -> int | None:
+    """Newest valid step, or None."""
+    return next(iter(self.valid_steps()), None)
+
+  def best_step(self) -> int | None:
+    """Valid step with the best `best_metric` (latest among equals)."""
+    sign = 1 if self.best_mode == 'min' else -1
+    scored = [
+      (sign * value, -step)
+      for step in self.valid_steps()
+      if (value := self.metadata(step)['metrics'].get(self.best_metric))
+      is not None
+    ]
+    return -min(scored)[1] if scored else None
+
+  def metadata(self, step: int) -> dict:
+    """JSON saved beside the arrays of a valid step."""
+    if step not in self._valid:
+      self._valid[step] = verify(self.directory / str(step))
+    return self._valid[step]
+
+  def save(self, state, metadata: dict, metrics: dict[str, float]) -> None:
+    """Saves one step and removes those that are neither latest nor best.
+
+    A step that exists (a run killed between this save and its manifest, or one
+    that was found damaged) is replaced. Every process must call this.
+
+    Args:
+      state: TrainState.
+      metadata: JSON-able; see the module docstring.
+      metrics: validation metrics of this step, may be empty.
+    """
+    ocp = _orbax()
+    step = int(state.step)
+    folder = self.directory / str(step)
+    primary = jax.process_index() == 0
+    if primary and folder.exists():
+      _remove(folder)
+    _barrier('before_save')
+    arrays = state.replace(rng=jax.random.key_data(state.rng))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as saver:
+      saver.save(
+        folder,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(arrays),
+          meta=ocp.args.JsonSave(metadata | {'metrics': metrics}),
+        ),
+      )
+    if primary:
+      _write_manifest(folder)
+    _barrier('after_save')
+    self._valid[step] = json.loads(json.dumps(metadata | {'metrics': metrics}))
+    if primary:
+      self._retain()
+    _barrier('after_retain')
+
+  def _retain(self) -> None:
+    valid = self.valid_steps()
+    keep = set(valid[: self.keep_latest])
+    if self.best_metric and (best := self.best_step()) is not None:
+      keep.add(best)
+    for step in self.steps():
+      if step not in keep and step <= valid[0]:
+        self._valid.pop(step, None)
+        _remove(self.directory / str(step))
+
+  def restore(self, state, step: int):
+    """Restores one step into a state of the same structure.
+
+    Args:
+      state: a TrainState with the expected shapes and types.
+      step: a valid step.
+
+    Raises:
+      CheckpointError: if a digest, name, shape or type differs; names it.
+    """
+    self.metadata(step)
+    arrays = state.replace(rng=jax.random.key_data(state.rng))
+    restored = load_arrays(self.directory / str(step))
+    expected = dict(_flat(_plain(arrays)))
+    found = dict(_flat(restored))
+    compare(expected, found, where=f'{self.directory / str(step)}')
+    leaves, tree = jax.tree_util.tree_flatten_with_path(arrays)
+    values = [found[_name(path)] for path, _ in leaves]
+    arrays = jax.tree_util.tree_unflatten(tree, values)
+    rng = jax.random.wrap_key_data(arrays.rng, impl='threefry2x32')
+    return jax.tree.map(jax.numpy.asarray, arrays.replace(rng=rng))
+
+
+def load_arrays(folder) -> Any:
+  """All arrays of one step as nested dicts of NumPy arrays."""
+  ocp = _orbax()
+  handler = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler())
+  folder = pathlib.Path(folder).resolve()
+  with ocp.Checkpointer(handler) as loader:
+    tree = loader.metadata(folder).item_metadata['state'].tree
+    args = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+    )
+    state = ocp.args.PyTreeRestore(restore_args=args)
+    return loader.restore(folder, args=ocp.args.Composite(state=state))['state']
+
+
+def load(directory, step: int | None = None) -> tuple[dict, dict]:
+  """Arrays and metadata of a checkpoint, for evaluation or `init_from`.
+
+  Args:
+    directory: a work folder, its `checkpoints` folder, or one step in it.
+    step: None for the newest valid step.
+
+  Returns:
+    Nested dicts of NumPy arrays as in `TrainState`, and the metadata.
+
+  Raises:
+    CheckpointError: if there is no valid checkpoint.
+  """
+  directory = pathlib.Path(directory).resolve()
+  if (directory / 'checkpoints').is_dir():
+    directory = directory / 'checkpoints'
+  if (directory / MANIFEST).is_file() and step is None:
+    metadata = verify(directory)
+    return load_arrays(directory), metadata
+  checkpointer = Checkpointer(directory)
+  if step is None:
+    step = checkpointer.latest_step()
+  if step is None:
+    raise CheckpointError(f'{directory} holds no valid checkpoint')
+  metadata = checkpointer.metadata(step)
+  return load_arrays(directory / str(step)), metadata
+
+
+def compare(expected: dict, found: dict, where: str) -> None:
+  """Refuses a checkpoint whose names, shapes or types differ.
+
+  Args:
+    expected: path -> array that the model has.
+    found: path -> array that the checkpoint has.
+    where: named in the error.
+
+  Raises:
+    CheckpointError: names the first parameter that differs.
+  """
+  for name in sorted(expected.keys() | found.keys()):
+    if name not in found:
+      raise CheckpointError(f'{where}: no {name} in the checkpoint')
+    if name not in expected:
+      raise CheckpointError(f'{where}: the model has no {name}')
+    a, b = expected[name], found[name]
+    if a.shape != b.shape or a.dtype != b.dtype:
+      raise CheckpointError(
+        f'{where}: {name} is {b.dtype}{list(b.shape)}, the model has '
+        f'{a.dtype}{list(a.shape)}'
+      )
+
+
+def digest(tree) -> str:
+  """sha256 of names, types, shapes and bytes of all arrays of a tree."""
+  sha = hashlib.sha256()
+  for name, value in sorted(_flat(_plain(tree))):
+    value = np.ascontiguousarray(value)
+    sha.update(f'{name}|{value.dtype}|{value.shape}|'.encode())
+    sha.update(value.tobytes())
+  return sha.hexdigest()
+
+
+def verify(folder) -> dict:
+  """Checks every digest of one step.
+
+  Returns:
+    The metadata of the step.
+
+  Raises:
+    CheckpointError: names the file that is damaged, missing or unknown.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    text = (folder / MANIFEST).read_bytes()
+  except FileNotFoundError:
+    raise CheckpointError(f'{folder} is incomplete: no {MANIFEST}') from None
+  body, _, own = text.rpartition(b'\n')
+  if hashlib.sha256(body).hexdigest().encode() != own:
+    raise CheckpointError(f'{folder / MANIFEST} is damaged')
+  manifest = json.loads(body)
+  files = _files(folder)
+  for name in sorted(manifest.keys() | files.keys()):
+    if name not in files:
+      raise CheckpointError(f'{folder / name} is missing')
+    if name not in manifest:
+      raise CheckpointError(f'{folder / name} is not in the manifest')
+    if _sha256(files[name]) != manifest[name]:
+      raise CheckpointError(f'{folder / name} is damaged (sha256 differs)')
+  return json.loads((folder / 'meta' / 'metadata').read_text())
+
+
+def _write_manifest(folder: pathlib.Path) -> None:
+  digests = {name: _sha256(path) for name, path in _files(folder).items()}
+  body = json.dumps(digests, indent=0, sort_keys=True).encode()
+  own = hashlib.sha256(body).hexdigest().encode()
+  temporary = folder.with_name(f'{folder.name}.{MANIFEST}')
+  with open(temporary, 'wb') as file:
+    file.write(body + b'\n' + own)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, folder / MANIFEST)
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  return {
+    path.relative_to(folder).as_posix(): path
+    for path in folder.rglob('*')
+    if path.is_file() and path != folder / MANIFEST
+  }
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _remove(folder: pathlib.Path) -> None:
+  """Removes a step, its manifest first: a half-removed step is not valid."""
+  import shutil
+
+  (folder / MANIFEST).unlink(missing_ok=True)
+  shutil.rmtree(folder)
+
+
+def _barrier(name: str) -> None:
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)
+
+
+def _name(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _flat(tree):
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return [(_name(path), np.asarray(leaf)) for path, leaf in leaves]
+
+
+def _plain(tree):
+  """Typed keys as their data, so that every leaf is a plain array."""
+
+  def plain(x):
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      return jax.random.key_data(x)
+    return x
+
+  return jax.tree.map(plain, tree)

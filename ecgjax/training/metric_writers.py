@@ -1,0 +1,60 @@
+"""Metrics of a run: JSON lines always, TensorBoard where it is installed."""
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+
+
+def read_metrics(path) -> list[dict]:
+  """Rows of a metrics file, oldest first; a torn last line is left out."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    return []
+  rows = []
+  for line in path.read_text().splitlines():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows
+
+
+class MetricWriter:
+  """Appends one JSON object per call to `<workdir>/metrics.jsonl`.
+
+  Rows after `step` are cut off when the file exists: a resumed run repeats
+  them. Non-finite values are written as null.
+  """
+
+  def __init__(self, workdir, step: int):
+    workdir = pathlib.Path(workdir)
+    self._path = workdir / 'metrics.jsonl'
+    rows = [r for r in read_metrics(self._path) if r['step'] <= step]
+    temporary = self._path.with_suffix('.tmp')
+    temporary.write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    os.replace(temporary, self._path)
+    self._file = open(self._path, 'a')
+    self._board = None
+    if importlib.util.find_spec('tensorboardX'):
+      import tensorboardX
+
+      self._board = tensorboardX.SummaryWriter(
+        str(workdir / 'tensorboard'), purge_step=step + 1
+      )
+
+  def write(self, step: int, metrics: dict[str, float]) -> None:
+    row = {'step': step} | {
+      k: v if math.isfinite(v) else None for k, v in metrics.items()
+    }
+    self._file.write(json.dumps(row) + '\n')
+    self._file.flush()
+    if self._board:
+      for name, value in metrics.items():
+        self._board.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    self._file.close()
+    if self._board:
+      self._board.close()
