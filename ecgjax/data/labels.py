@@ -1,0 +1,300 @@
+"""Label tasks: from every stored statement to the classes of one task.
+
+A data set stores all statements of a record as a multi-hot vector over its
+`label_names`, with a mask that is 0 where the source does not annotate that
+statement. The task is chosen when reading:
+
+  task = labels.make_task('superclass', builder.info.metadata['label_names'])
+  label, mask = labels.apply(task, example['labels'], example['label_mask'])
+
+Stored names are SCP codes (PTB-XL), SNOMED CT codes (CinC 2021) or the columns
+of the user's own table. A class is positive if any of its statements is; a
+stored label that is named like the class counts too, so a table with a column
+`AF` needs no codes. Tasks:
+
+  all            every stored statement is a class
+  diagnostic, subclass, superclass, form, rhythm   PTB-XL, 44/23/5/19/12
+                 classes; presence makes a label, not likelihood (0 means
+                 unknown); records with no label of the task are dropped
+  scored         CinC 2021, 30 scored codes merged to 26 classes
+  cpsc9          nine classes of CPSC2018 in CinC 2021's codes. Its ventricular
+                 beats carry 164884008, which the challenge does not score.
+  chapman4       AFIB, GSVT, SB, SR: the usual four groups of Chapman's rhythms
+  longitudinal   AF, AFL, premature, 1AVB, MI of `LONGITUDINAL`; each of them is
+                 a task of its own too, and MI_strict leaves out injury
+
+Sources: datasets.md, sections 2 and 3; longitudinal.md, section 6.
+"""
+
+import csv
+import functools
+import importlib.resources
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# SNOMED CT codes that the challenge scores as one diagnosis.
+MERGED = (
+  ('733534002', '164909002'),  # complete and unspecified left bundle branch
+  ('713427006', '59118001'),  # complete and unspecified right bundle branch
+  ('284470004', '63593006'),  # premature atrial, supraventricular premature
+  ('427172004', '17338001'),  # premature ventricular, ventricular premature
+)
+AF, AFL = '164889003', '164890007'
+# Ningbo has 7,615 flutters and no fibrillation: implausible, so the two were
+# probably pooled. Its flutter code is stored under a name of its own, which
+# only classes that mean "fibrillation or flutter" contain; its AF and AFL are
+# masked.
+NINGBO_AF_OR_AFL = 'ningbo_' + AFL
+# Codes that are in no table of the challenge end here.
+UNKNOWN_CODE = 'unknown_code'
+
+_PVC = ('164884008', '427172004', '17338001')
+_PAC = ('284470004', '63593006')
+
+CPSC9 = {
+  'N': ('426783006',),
+  'AF': (AF,),
+  'IAVB': ('270492004',),
+  'LBBB': MERGED[0],
+  'RBBB': MERGED[1],
+  'PAC': _PAC,
+  'PVC': _PVC,
+  'STD': ('429622005',),
+  'STE': ('164931005',),
+}
+CHAPMAN4 = {
+  'AFIB': (AF, AFL, NINGBO_AF_OR_AFL),
+  # Supraventricular, atrial, AV-nodal and AV re-entrant tachycardia, wandering
+  # rhythm and sinus tachycardia.
+  'GSVT': (
+    '426761007', '713422000', '251166008', '233897008', '17366009', '427084000',
+  ),
+  'SB': ('426177001',),
+  'SR': ('426783006', '427393009'),
+}  # fmt: skip
+
+_INFARCTION = (
+  'IMI', 'ASMI', 'ILMI', 'AMI', 'ALMI', 'LMI', 'IPLMI', 'IPMI', 'PMI',
+)  # fmt: skip
+_INJURY = ('INJAS', 'INJAL', 'INJIN', 'INJLA', 'INJIL')
+_MI_SNOMED = ('164865005', '57054005', '54329005', '164867002')
+# Class -> (positive statements, statements that make a record unclear: neither
+# a positive nor a clean negative, so its mask is 0).
+LONGITUDINAL = {
+  'AF': (
+    ('AFIB', AF),
+    # Paroxysmal, rapid, chronic; fibrillation and flutter.
+    ('282825002', '314208002', '426749004', '195080001'),
+  ),
+  'AFL': (('AFLT', AFL), ('195080001',)),
+  'premature': (
+    ('PAC', 'PVC', 'PRC(S)', 'BIGU', 'TRIGU', *_PAC, *_PVC,
+     # Blocked atrial, atrial and supraventricular bigeminy, junctional,
+     # ventricular bigeminy, trigeminy and pairs.
+     '251170000', '251173003', '251168009', '251164006', '11157007',
+     '251180001', '251182009'),
+    (),
+  ),
+  # A prolonged PR interval is no clean negative.
+  '1AVB': (('1AVB', '270492004'), ('LPR', '164947007')),
+  'MI': ((*_INFARCTION, *_INJURY, *_MI_SNOMED), ()),
+}  # fmt: skip
+_SINGLE = LONGITUDINAL | {'MI_strict': ((*_INFARCTION, *_MI_SNOMED), _INJURY)}
+
+_PTBXL_TASKS = ('diagnostic', 'subclass', 'superclass', 'form', 'rhythm')
+TASKS = (
+  'all', *_PTBXL_TASKS, 'scored', 'cpsc9', 'chapman4', 'longitudinal', *_SINGLE
+)  # fmt: skip
+
+
+class LabelTask(NamedTuple):
+  """How K classes follow from A stored statements.
+
+  Attributes:
+    classes: names of the K classes.
+    positive: [K, A] uint8, 1 where the statement makes the class positive.
+    unclear: [K, A] uint8, 1 where the statement, without a positive one,
+      leaves the class undecided.
+    labelled_only: whether records without any positive class are dropped.
+  """
+
+  classes: tuple[str, ...]
+  positive: np.ndarray
+  unclear: np.ndarray
+  labelled_only: bool
+
+
+def read_table(name: str) -> list[dict]:
+  """Rows of a CSV table of this package, comment lines skipped."""
+  text = (importlib.resources.files('ecgjax.data') / name).read_text()
+  lines = [x for x in text.splitlines() if not x.startswith('#')]
+  return list(csv.DictReader(lines))
+
+
+@functools.cache
+def scp_statements() -> tuple[dict, ...]:
+  """The 71 statements of PTB-XL, in the order of its own table."""
+  return tuple(read_table('scp_statements.csv'))
+
+
+@functools.cache
+def snomed_codes() -> tuple[dict, ...]:
+  """The 133 codes of CinC 2021 with the number of records per source."""
+  return tuple(read_table('snomed_codes.csv'))
+
+
+def scp_names() -> list[str]:
+  """Stored label names of PTB-XL."""
+  return [row['code'] for row in scp_statements()]
+
+
+def snomed_names() -> list[str]:
+  """Stored label names of CinC 2021."""
+  codes = [row['code'] for row in snomed_codes()]
+  return [*codes, NINGBO_AF_OR_AFL, UNKNOWN_CODE]
+
+
+def encode_scp(codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+  """Statements of one PTB-XL record as (labels, label_mask), [71] uint8.
+
+  Raises:
+    ValueError: if a code is none of the 71 statements.
+  """
+  names = scp_names()
+  labels = np.zeros(len(names), np.uint8)
+  for code in codes:
+    if code not in names:
+      raise ValueError(f'{code!r} is not one of the 71 SCP statements')
+    labels[names.index(code)] = 1
+  return labels, np.ones_like(labels)
+
+
+def encode_snomed(
+  codes: Sequence[str], source: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Codes of one CinC 2021 record as (labels, label_mask), [A] uint8.
+
+  Args:
+    codes: SNOMED CT codes; duplicates and empty strings are ignored, a code
+      in no table sets `UNKNOWN_CODE`.
+    source: folder name of the source; codes that never occur there are not
+      annotated and get mask 0.
+  """
+  position = {name: i for i, name in enumerate(snomed_names())}
+  labels = np.zeros(len(position), np.uint8)
+  for code in {code for code in codes if code}:
+    if source == 'ningbo' and code == AFL:
+      code = NINGBO_AF_OR_AFL
+    labels[position.get(code, position[UNKNOWN_CODE])] = 1
+  return labels, _annotated(source).copy()
+
+
+@functools.cache
+def _annotated(source: str) -> np.ndarray:
+  mask = [row['code'] != AFL or source != 'ningbo' for row in snomed_codes()]
+  mask = [m and int(row[source]) > 0 for m, row in zip(mask, snomed_codes())]
+  return np.array([*mask, source == 'ningbo', True], np.uint8)
+
+
+def _ptbxl_classes(task: str) -> dict[str, tuple[str, ...]]:
+  """Class -> statements for the five PTB-XL tasks."""
+  rows = scp_statements()
+  if task in ('diagnostic', 'form', 'rhythm'):
+    return {r['code']: (r['code'],) for r in rows if r[task] == '1'}
+  column = 'diagnostic_' + ('class' if task == 'superclass' else 'subclass')
+  rows = [row for row in rows if row['diagnostic'] == '1']
+  names = dict.fromkeys(row[column] for row in rows)
+  if task == 'superclass':  # the order of the literature
+    names = ('NORM', 'MI', 'STTC', 'CD', 'HYP')
+  return {
+    name: tuple(row['code'] for row in rows if row[column] == name)
+    for name in names
+  }
+
+
+def _scored_classes() -> dict[str, tuple[str, ...]]:
+  """26 classes: scored codes, the merged ones joined by '|'."""
+  rows = [row for row in snomed_codes() if row['scored'] == '1']
+  names = {row['code']: row['abbreviation'] for row in rows}
+  classes = {}
+  for code in names:
+    group = next((g for g in MERGED if code in g), (code,))
+    classes.setdefault('|'.join(names[c] for c in group), group)
+  # The challenge itself takes Ningbo's flutters for flutters.
+  return classes | {'AFL': (AFL, NINGBO_AF_OR_AFL)}
+
+
+def _classes(task: str, label_names) -> dict[str, tuple[tuple, tuple]]:
+  """Class -> (positive, unclear) statements."""
+  if task == 'longitudinal':
+    return LONGITUDINAL
+  if task in _SINGLE:
+    return {task: _SINGLE[task]}
+  if task == 'all':
+    classes = {name: (name,) for name in label_names}
+  elif task in _PTBXL_TASKS:
+    classes = _ptbxl_classes(task)
+  elif task == 'scored':
+    classes = _scored_classes()
+  elif task in ('cpsc9', 'chapman4'):
+    classes = CPSC9 if task == 'cpsc9' else CHAPMAN4
+  else:
+    raise ValueError(
+      f'no label task {task!r}; choose one of {", ".join(TASKS)}'
+    )
+  return {name: (positive, ()) for name, positive in classes.items()}
+
+
+def make_task(task: str, label_names: Sequence[str]) -> LabelTask:
+  """Resolves a task against the labels that a data set stores.
+
+  Args:
+    task: one of `TASKS`.
+    label_names: the A stored names, `metadata['label_names']`.
+
+  Raises:
+    ValueError: if there is no such task, or if a class of it has no stored
+      label here.
+  """
+  label_names = list(label_names)
+  classes = _classes(task, label_names)
+  positive = np.zeros((len(classes), len(label_names)), np.uint8)
+  unclear = np.zeros_like(positive)
+  for row, (name, (wanted, doubtful)) in enumerate(classes.items()):
+    for column, stored in enumerate(label_names):
+      positive[row, column] = stored == name or stored in wanted
+      unclear[row, column] = stored in doubtful
+  absent = [name for name, row in zip(classes, positive) if not row.any()]
+  if absent or not classes:
+    raise ValueError(
+      f'task {task!r} needs {", ".join(absent) or "labels"}; the data set has '
+      + (', '.join(label_names) or 'none')
+    )
+  return LabelTask(tuple(classes), positive, unclear, task in _PTBXL_TASKS)
+
+
+def apply(
+  task: LabelTask, labels: np.ndarray, label_mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Classes of a task from stored statements.
+
+  Args:
+    task: K classes over A statements.
+    labels: [..., A] uint8, 1 where the statement was made.
+    label_mask: [..., A] uint8, 0 where it is not annotated in this source.
+
+  Returns:
+    label [..., K] float32 in {0, 1}, and mask [..., K] float32: 1 where the
+    class is annotated and not in doubt.
+  """
+  found = _any(labels, task.positive)
+  annotated = _any(label_mask, task.positive)
+  doubtful = _any(labels, task.unclear) & ~found
+  return found.astype(np.float32), (annotated & ~doubtful).astype(np.float32)
+
+
+def _any(bits, members):
+  # int32: a sum of uint8 products wraps at 256 statements.
+  return np.asarray(bits, np.int32) @ members.T.astype(np.int32) > 0
