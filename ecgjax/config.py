@@ -43,9 +43,7 @@ def parse_argument(argument: str | None, **defaults: str) -> dict[str, str]:
 def choose(name: str, value: str, choices):
   """Returns `choices[value]` or says what the choices are."""
   if value not in choices:
-    raise ValueError(
-      f'{name} is {value!r}; choose one of {", ".join(choices)}'
-    )
+    raise ValueError(f'{name} is {value!r}; choose one of {", ".join(choices)}')
   return choices[value]
 
 

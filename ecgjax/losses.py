@@ -85,6 +85,48 @@ def decorrelation_loss(
   return loss
 
 
+def classification_loss(
+  logits,
+  label,
+  mask,
+  *,
+  single_label: bool = False,
+  class_weights=(),
+  label_smoothing: float = 0.0,
+  axis_name: str | None = None,
+):
+  """Cross-entropy, averaged over the annotated entries of the global batch.
+
+  Args:
+    logits: [B, K].
+    label: [B, K] in [0, 1].
+    mask: [B, K], 0 where a class is not annotated or the row is padding.
+    single_label: softmax over the classes instead of a sigmoid for each; a row
+      counts if all its classes are annotated.
+    class_weights: K weights of the positive term (of the whole row if
+      `single_label`), or ().
+    label_smoothing: s; targets become (1 - s) y + s / 2, or s / K if
+      `single_label`.
+    axis_name: mapped axis, or None.
+
+  Returns:
+    Scalar; 0 if nothing is annotated.
+  """
+  weights = jnp.asarray(class_weights or (1.0,) * label.shape[-1])
+  classes = label.shape[-1] if single_label else 2
+  target = (1 - label_smoothing) * label + label_smoothing / classes
+  if single_label:
+    mask = jnp.min(mask, axis=-1)
+    row_weight = jnp.sum(label * weights, axis=-1)
+    terms = -jnp.sum(target * jax.nn.log_softmax(logits), -1) * row_weight
+  else:
+    positive = weights * target * jax.nn.log_sigmoid(logits)
+    terms = -(positive + (1 - target) * jax.nn.log_sigmoid(-logits))
+  total = collectives.psum(jnp.sum(terms * mask), axis_name)
+  count = collectives.psum(jnp.sum(mask), axis_name)
+  return total / jnp.maximum(count, 1)
+
+
 def embedding_health(h, axis_name: str | None = None):
   """Collapse indicators of a batch of embeddings.
 

@@ -6,6 +6,8 @@ import math
 import os
 import pathlib
 
+import jax
+
 
 def read_metrics(path) -> list[dict]:
   """Rows of a metrics file, oldest first; a torn last line is left out."""
@@ -25,18 +27,20 @@ class MetricWriter:
   """Appends one JSON object per call to `<workdir>/metrics.jsonl`.
 
   Rows after `step` are cut off when the file exists: a resumed run repeats
-  them. Non-finite values are written as null.
+  them. Non-finite values are written as null. Only process 0 writes.
   """
 
   def __init__(self, workdir, step: int):
+    self._file = self._board = None
+    if jax.process_index():
+      return
     workdir = pathlib.Path(workdir)
-    self._path = workdir / 'metrics.jsonl'
-    rows = [r for r in read_metrics(self._path) if r['step'] <= step]
-    temporary = self._path.with_suffix('.tmp')
+    path = workdir / 'metrics.jsonl'
+    rows = [r for r in read_metrics(path) if r['step'] <= step]
+    temporary = path.with_suffix('.tmp')
     temporary.write_text(''.join(json.dumps(r) + '\n' for r in rows))
-    os.replace(temporary, self._path)
-    self._file = open(self._path, 'a')
-    self._board = None
+    os.replace(temporary, path)
+    self._file = open(path, 'a')
     if importlib.util.find_spec('tensorboardX'):
       import tensorboardX
 
@@ -45,6 +49,8 @@ class MetricWriter:
       )
 
   def write(self, step: int, metrics: dict[str, float]) -> None:
+    if self._file is None:
+      return
     row = {'step': step} | {
       k: v if math.isfinite(v) else None for k, v in metrics.items()
     }
@@ -55,6 +61,6 @@ class MetricWriter:
         self._board.add_scalar(name, value, step)
 
   def close(self) -> None:
-    self._file.close()
-    if self._board:
-      self._board.close()
+    for file in (self._file, self._board):
+      if file is not None:
+        file.close()
