@@ -1,0 +1,127 @@
+"""Supervised training: from scratch, fine-tuning, or a linear layer alone.
+
+One method for single- and multi-label tasks. Which of the arms of the protocol
+a run is follows from where its encoder comes from (`config.init_from`) and
+whether it learns (`config.supervised.frozen_encoder`).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ecgjax import collectives, losses
+from ecgjax.methods import base
+from ecgjax.models import heads
+from ecgjax.models import lead_encoder as lead_encoder_lib
+from ecgjax.resolve import resolve
+
+TASKS = ('multi_label', 'single_label')
+
+
+def make(config) -> base.Method:
+  """Makes the method from `config.supervised`, `config.model`, `config.data`.
+
+  `config.supervised`: `task` 'multi_label' or 'single_label'; `branches` (see
+  `models.lead_encoder`); `pool` over leads ('concat', 'mean', 'attention');
+  `frozen_encoder` (inference mode, no gradient); `class_weights`, one per
+  class or (); `label_smoothing` in [0, 1); `mixup`, alpha of its Beta
+  distribution (Zhang et al. 2018) or 0.
+
+  Raises:
+    ValueError: if a field has no such choice.
+  """
+  options = config.supervised
+  if options.task not in TASKS:
+    raise ValueError(
+      f'config.supervised.task is {options.task!r}; choose one of '
+      + ', '.join(TASKS)
+    )
+  single = options.task == 'single_label'
+  dtype = jnp.bfloat16 if config.bfloat16 else None
+  encoder = lead_encoder_lib.make_lead_encoder(
+    resolve('models', config.model.name).make(
+      **config.model.kwargs, dtype=dtype
+    ),
+    options.branches,
+  )
+
+  def classifier(num_classes):
+    return heads.Classifier(num_classes, options.pool)
+
+  def init(key, batch):
+    keys = jax.random.split(key)
+    variables = encoder.init(keys[0], batch['ecg'])
+    features, _ = encoder.apply(variables, batch['ecg'], False)
+    head = classifier(batch['label'].shape[-1]).init(keys[1], features)
+    state = {'encoder': {'batch_stats': variables['batch_stats']}}
+    return base.Variables(
+      {'encoder': variables['params'], 'head': head['params']}, state
+    )
+
+  def encode(params, model_state, ecg, train, axis_name=None):
+    variables = {'params': params['encoder'], **model_state['encoder']}
+    return encoder.apply(variables, ecg, train, axis_name)
+
+  def classify(params, features):
+    num_classes = params['head']['Linear_0']['bias'].shape[0]
+    return classifier(num_classes).apply({'params': params['head']}, features)
+
+  def loss(params, model_state, target, key, batch, axis_name):
+    del target
+    ecg, label = batch['ecg'], batch['label']
+    mask = batch.get('label_mask', jnp.ones_like(label))
+    if options.mixup:
+      ecg, label, mask = mix(key, ecg, label, mask, options.mixup, axis_name)
+    train = not options.frozen_encoder
+    features, state = encode(params, model_state, ecg, train, axis_name)
+    if options.frozen_encoder:
+      features = jax.lax.stop_gradient(features)
+    logits = classify(params, features)
+    value = losses.classification_loss(
+      logits, label, mask,
+      single_label=single,
+      class_weights=options.class_weights,
+      label_smoothing=options.label_smoothing,
+      axis_name=axis_name,
+    )  # fmt: skip
+    return value, base.Aux({'encoder': state}, None, {})
+
+  def predict(params, model_state, batch):
+    features, _ = encode(params, model_state, batch['ecg'], False)
+    logits = classify(params, features)
+    return {
+      'features': features.reshape(features.shape[0], -1),
+      'logits': logits,
+      'probabilities': (
+        jax.nn.softmax(logits) if single else jax.nn.sigmoid(logits)
+      ),
+    }
+
+  return base.Method(init, loss, predict)
+
+
+def mix(key, ecg, label, mask, alpha: float, axis_name):
+  """Mixup with the reversed global batch, one weight per row.
+
+  Args:
+    key: PRNG key of the step.
+    ecg: [B, L, C].
+    label: [B, K].
+    mask: [B, K].
+    alpha: of Beta(alpha, alpha).
+    axis_name: mapped axis, or None.
+
+  Returns:
+    Mixed ecg and label; the mask keeps what is annotated in both rows.
+  """
+  rows = ecg.shape[0]
+  everything = jax.tree.map(
+    lambda x: collectives.all_gather(x, axis_name), (ecg, label, mask)
+  )
+  mine = collectives.global_row(rows, axis_name)
+  partner = jax.tree.map(lambda x: x[x.shape[0] - 1 - mine], everything)
+  draw = lambda k: jax.random.beta(k, alpha, alpha)
+  weight = jax.vmap(draw)(base.row_keys(key, rows, axis_name))
+  blend = lambda a, b, w: w * a + (1 - w) * b
+  ecg = blend(ecg, partner[0], weight[:, None, None])
+  label = blend(label, partner[1], weight[:, None])
+  return ecg, label, mask * partner[2]

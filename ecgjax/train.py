@@ -1,0 +1,221 @@
+"""The one training loop, for every method and every source of batches."""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import tqdm
+
+from ecgjax import __version__
+from ecgjax import config as config_lib
+from ecgjax.inputs import InputContract
+from ecgjax.resolve import resolve
+from ecgjax.training import (
+  checkpoints,
+  metric_writers,
+  optimizers,
+  parallel,
+  preemption,
+)
+from ecgjax.training import speed as speed_lib
+from ecgjax.training import train_state as train_state_lib
+from ecgjax.training import train_step as train_step_lib
+
+logger = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+  """SIGTERM: the state is saved, the same command resumes."""
+
+
+class NonFiniteLoss(Exception):
+  """The loss or its gradient is not finite; the state before it is saved."""
+
+
+class Trained(NamedTuple):
+  """What `train` returns.
+
+  Attributes:
+    state: TrainState after the last step.
+    initial: TrainState before the first step.
+    checkpointer: of the run.
+    examples_per_second: ECGs of all devices, compilation and evaluation aside.
+    wall_seconds: of this process.
+  """
+
+  state: train_state_lib.TrainState
+  initial: train_state_lib.TrainState
+  checkpointer: checkpoints.Checkpointer
+  examples_per_second: float
+  wall_seconds: float
+
+
+def train(
+  config,
+  workdir,
+  batches: Callable[[int], Iterator[dict]],
+  *,
+  validate: Callable | None = None,
+  initialise: Callable | None = None,
+  fingerprint: str = '',
+  description: str = '',
+) -> Trained:
+  """Trains `config.method` for `config.num_steps` updates, or resumes it.
+
+  Args:
+    config: see `ecgjax.config.common`; `num_steps` must be set.
+    workdir: `checkpoints/` and `metrics.jsonl` are written here.
+    batches: start step -> iterator of NumPy batches from that step on; each
+      holds this process's rows of the global batch.
+    validate: state -> dict of `validation_*` figures, called with every
+      checkpoint; None trains without.
+    initialise: state -> state, applied to the fresh state (pretrained
+      encoders); not called on resume.
+    fingerprint: of the data; a run cannot be resumed with other data.
+    description: before the progress bar.
+
+  Raises:
+    Interrupted: after SIGTERM; the state is saved.
+    NonFiniteLoss: the newest checkpoint holds a finite state.
+    ValueError: if something in the config is off.
+  """
+  started = time.monotonic()
+  workdir = pathlib.Path(workdir)
+  method = resolve('methods', config.method).make(config)
+  contract = InputContract.from_config(config)
+  optimizer = optimizers.make_optimizer(config, config.num_steps)
+  checkpointer = checkpoints.Checkpointer(
+    workdir / 'checkpoints',
+    best_metric=config.best_metric,
+    best_mode=config.best_mode,
+  )
+  first = next(batches(0))
+  example = {k: v[:1] for k, v in first.items()}
+  example = train_step_lib.to_model_input(example, contract)
+  create = lambda: train_state_lib.create_train_state(
+    method, optimizer, config.seed, example
+  )
+  initial = jax.jit(create)()
+  if initialise is not None:
+    initial = initialise(initial)
+  metadata = {
+    'config': config_lib.to_json(config),
+    'contract': contract.to_json(),
+    'fingerprint': fingerprint,
+    'version': __version__,
+  }
+  state, loss_history = initial, []
+  latest = checkpointer.latest_step()
+  if latest is not None:
+    saved = checkpointer.metadata(latest)
+    if saved['fingerprint'] != fingerprint:
+      raise ValueError(
+        f'{workdir} was trained on other data (fingerprint '
+        f'{saved["fingerprint"][:12]}, now {fingerprint[:12]}); choose '
+        'another --workdir'
+      )
+    state = checkpointer.restore(initial, latest)
+    loss_history = saved['loss_history']
+    logger.info(
+      'Resumed %s at step %d of %d', workdir, latest, config.num_steps
+    )
+  step_fn = parallel.data_parallel(
+    train_step_lib.make_train_step(method, optimizer, contract), config.parallel
+  )
+  writer = metric_writers.MetricWriter(workdir, int(state.step))
+  evaluate_every = config.eval_every or max(1, -(-config.num_steps // 10))
+  speed = speed_lib.Speed(config.batch_size)
+  nonfinite = 0.0
+
+  def save(metrics):
+    checkpointer.save(state, metadata | {'loss_history': loss_history}, metrics)
+
+  step = int(state.step)
+  stopped_early = exhausted(config, workdir, step)
+  bar = tqdm.tqdm(
+    total=config.num_steps,
+    initial=step,
+    desc=description or config.method,
+    unit='step',
+    disable=None if jax.process_index() == 0 else True,
+  )
+  iterator = batches(step) if step < config.num_steps else iter(())
+  with preemption.Preemption() as signal, bar:
+    while step < config.num_steps and not stopped_early:
+      state, metrics = step_fn(state, next(iterator))
+      step += 1
+      bar.update()
+      loss_history.append(metrics['loss'])
+      nonfinite += metrics['nonfinite']
+      evaluating = step % evaluate_every == 0 or step == config.num_steps
+      if step % config.log_every == 0 or evaluating:
+        row = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        if float(nonfinite) > 0:
+          raise NonFiniteLoss(
+            f'loss or gradient not finite at or before step {step}; the '
+            f'state before it is in {checkpointer.directory}; lower '
+            'config.optimizer.learning_rate or look at the data'
+          )
+        row.pop('nonfinite')
+        rate = speed.update(step)
+        bar.set_postfix_str(f'loss {row["loss"]:.4g}, {rate:.0f} ECG/s')
+      else:
+        row = None
+      interrupted = signal.requested(step)
+      if evaluating or interrupted:
+        loss_history = [float(x) for x in jax.device_get(loss_history)]
+        figures = {}
+        if evaluating:
+          figures = {'train_loss': float(np.mean(loss_history))}
+          figures |= validate(state) if validate else {}
+          loss_history = []
+          row |= figures
+      if row is not None:  # before the save: a resumed run cuts rows, only
+        writer.write(step, row)
+      if evaluating or interrupted:
+        save(figures)
+        speed.pause(step)
+      if evaluating:
+        logger.info(
+          '%s', _line(description or config.method, step, config, row)
+        )
+        stopped_early = exhausted(config, workdir, step)
+      if interrupted and step < config.num_steps:
+        writer.close()
+        raise Interrupted(
+          f'stopped by SIGTERM at step {step} of {config.num_steps}; state '
+          'saved, the same command resumes'
+        )
+  writer.close()
+  return Trained(
+    state, initial, checkpointer, speed.median(), time.monotonic() - started
+  )
+
+
+def _line(step, config, row) -> str:
+  figures = ', '.join(
+    f'{k} {row[k]:.4g}'
+    for k in row
+    if k in ('train_loss', 'loss') or k.startswith('validation_')
+  )
+  return f'step {step}/{config.num_steps}: {figures}'
+
+
+def exhausted(config, workdir, step: int) -> bool:
+  """Whether `config.patience` evaluations have passed without a better one."""
+  if not config.patience:
+    return False
+  rows = metric_writers.read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
+  values = [
+    row[config.best_metric]
+    for row in rows
+    if row.get(config.best_metric) is not None and row['step'] <= step
+  ]
+  if not values:
+    return False
+  best = np.argmin(values) if config.best_mode == 'min' else np.argmax(values)
+  return len(values) - 1 - int(best) >= config.patience
