@@ -1,6 +1,20 @@
-"""Which records train, validate and test (protocol.md, sections 1 and 2)."""
+"""Which records train, validate and test (protocol.md, sections 1 and 2).
+
+Label subsets. For a seed the training patients get ONE order, and every subset
+is a beginning of it, so subsets are nested. The order starts from a hash of
+(seed, patient id) and is then stratified: the next patient is, among the next
+few of the hash order, the one who brings the label counts closest to their
+share, rare labels weighing most. Hashes and whole numbers only: the same seed
+gives the same manifest on every machine.
+"""
 
 import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 # Shares of the hash split: test below the first bound, validation below the
 # second, training above.
@@ -27,3 +41,182 @@ def hash_split(corpus: str, patient_id: str) -> str:
   if u < _TEST_BELOW:
     return 'test'
   return 'validation' if u < _VALIDATION_BELOW else 'train'
+
+
+def stratified_order(
+  record_ids: np.ndarray,
+  patient_ids: np.ndarray,
+  labels: np.ndarray,
+  seed: int,
+) -> np.ndarray:
+  """Order of records of which every beginning is a stratified subset.
+
+  Patients stay together. Every label with two or more positive patients occurs
+  among the first 2 K records, where the numbers of records per patient allow.
+
+  Args:
+    record_ids: [N] unique strings.
+    patient_ids: [N] strings.
+    labels: [N, K], nonzero where positive.
+    seed: another seed gives another order.
+
+  Returns:
+    [N] row numbers.
+  """
+  names, patient = np.unique(patient_ids, return_inverse=True)
+  hashes = [
+    hashlib.sha256(f'ecgjax-subset-v1|{seed}|{name}'.encode()).digest()
+    for name in names
+  ]
+  hash_order = sorted(range(len(names)), key=hashes.__getitem__)
+  positive = np.zeros((len(names), labels.shape[1]), bool)
+  np.logical_or.at(positive, patient, labels != 0)
+  num_records = np.bincount(patient, minlength=len(names))
+  order = _stratify(positive[hash_order], num_records[hash_order])
+  rank = np.empty(len(names), int)
+  rank[np.array(hash_order)[order]] = np.arange(len(names))
+  return np.lexsort((np.argsort(np.argsort(record_ids)), rank[patient]))
+
+
+def _stratify(positive: np.ndarray, num_records: np.ndarray) -> np.ndarray:
+  """Order of patients; `positive` [P, K] bool comes in hash order."""
+  num_patients, num_labels = positive.shape
+  x = positive.astype(float)  # whole numbers far below 2**53: exact
+  total = x.sum(axis=0)
+  weight = np.floor(num_patients / np.maximum(total, 1))
+  # The patient with the fewest records of each label, for late coverage.
+  cost = np.where(positive, num_records[:, None], num_records.max() + 1)
+  cheapest = cost.argmin(axis=0)  # [K]
+  uncovered = total >= 2
+  count = np.zeros(num_labels)
+  placed = np.zeros(num_patients, bool)
+  order, records, following = [], 0, 0
+  candidates = []
+  while len(order) < num_patients:
+    while following < num_patients and len(candidates) < 50 + 2 * num_labels:
+      if not placed[following]:
+        candidates.append(following)
+      following += 1
+    # Deviation from the share after this patient, times the number of
+    # patients: sum of w (d + x)**2 - w d**2 = x . w (2 d + 1) for x in {0, 1}.
+    deviation = count * num_patients - total * (len(order) + 1)
+    gain = x[candidates] @ (weight * (2 * deviation + num_patients))
+    chosen = candidates[int(gain.argmin())]
+    if uncovered.any():
+      missing = uncovered & ~positive[chosen]
+      reserve = num_records[cheapest[missing]].sum()
+      if records + num_records[chosen] + reserve > 2 * num_labels:
+        rarest = np.where(uncovered, total, np.inf).argmin()
+        chosen = int(cheapest[rarest])
+      uncovered &= ~positive[chosen]
+    if chosen in candidates:
+      candidates.remove(chosen)
+    placed[chosen] = True
+    order.append(chosen)
+    records += num_records[chosen]
+    count += x[chosen]
+  return np.array(order)
+
+
+def label_subset(
+  record_ids: np.ndarray,
+  patient_ids: np.ndarray,
+  labels: np.ndarray,
+  label_names: Sequence[str],
+  *,
+  seed: int,
+  fraction: float | None = None,
+  num_records: int | None = None,
+) -> dict:
+  """Manifest of a nested, stratified subset of the training records.
+
+  Args:
+    record_ids: [N] unique strings.
+    patient_ids: [N] strings.
+    labels: [N, K], nonzero where positive.
+    label_names: [K] names.
+    seed: seed of the order.
+    fraction: share of the training PATIENTS in (0, 1], with all their
+      records; or
+    num_records: an exact number of records (the last patient may be cut).
+
+  Returns:
+    {'seed', 'fraction', 'num_records', 'num_patients', 'record_ids' (sorted),
+    'missing_labels' (positive in training, not in the subset), 'sha256'}.
+
+  Raises:
+    ValueError: if not exactly one size is given or it is out of range.
+  """
+  if (fraction is None) == (num_records is None):
+    raise ValueError('label subset: give either fraction or num_records')
+  order = stratified_order(record_ids, patient_ids, labels, seed)
+  if fraction is not None:
+    if not 0 < fraction <= 1:
+      raise ValueError(f'label fraction is {fraction:g}; choose 0 < f <= 1')
+    first = dict.fromkeys(patient_ids[order].tolist())  # keeps the order
+    size = max(1, int(fraction * len(first) + 0.5))
+    chosen = order[np.isin(patient_ids[order], list(first)[:size])]
+  else:
+    if not 0 < num_records <= len(order):
+      raise ValueError(
+        f'label subset of {num_records} records: the training split has '
+        f'{len(order)} that can be used'
+      )
+    chosen = order[:num_records]
+  absent = (labels != 0).any(axis=0) & ~(labels[chosen] != 0).any(axis=0)
+  manifest = {
+    'seed': seed,
+    'fraction': fraction,
+    'num_records': len(chosen),
+    'num_patients': len(np.unique(patient_ids[chosen])),
+    'record_ids': sorted(record_ids[chosen].tolist()),
+    'missing_labels': [str(label_names[k]) for k in np.flatnonzero(absent)],
+  }
+  return manifest | {'sha256': _sha256(manifest)}
+
+
+def split_manifest(tables: Mapping[str, Mapping[str, np.ndarray]]) -> dict:
+  """Manifest of a patient split: which record and patient is where.
+
+  Args:
+    tables: split -> record table (`ecgjax.data.table.read_table`).
+
+  Returns:
+    {'rows': sorted [record_id, patient_id, split], 'sha256'}.
+  """
+  rows = sorted(
+    [str(record), str(patient), split]
+    for split, table in tables.items()
+    for record, patient in zip(table['record_id'], table['patient_id'])
+  )
+  manifest = {'rows': rows}
+  return manifest | {'sha256': _sha256(manifest)}
+
+
+def write_manifest(manifest: dict, path) -> None:
+  """Writes a manifest as JSON, at once or not at all."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(json.dumps(manifest, indent=1) + '\n')
+  os.replace(temporary, path)
+
+
+def read_manifest(path) -> dict:
+  """Reads a manifest back.
+
+  Raises:
+    ValueError: if it was changed since it was written.
+  """
+  manifest = json.loads(pathlib.Path(path).read_text())
+  content = {k: v for k, v in manifest.items() if k != 'sha256'}
+  if manifest.get('sha256') != _sha256(content):
+    raise ValueError(
+      f'manifest {path} does not match its sha256; delete it to make it again'
+    )
+  return manifest
+
+
+def _sha256(content: dict) -> str:
+  text = json.dumps(content, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
