@@ -1,0 +1,365 @@
+"""From a prepared data set to batches of NumPy arrays.
+
+`open_split` fixes which records of a split are used, with which leads, length
+and label task; `train_batches` and `eval_batches` then yield batches
+
+  ecg int16 [B, L, C], gain and baseline f32 [B, C] (mV = (ecg - baseline) /
+  gain), valid_start, valid_len, record, patient int32 [B], mask f32 [B]
+  (0 = padding), and with a task label and label_mask f32 [B, K].
+
+The order of the rows is `ecgjax.data.order`; it does not depend on how they
+are read. tf.data reads and parses whole shards in sequence, about twice as
+fast as it shuffles single records, and consecutive shards form windows of up
+to `WINDOW_BYTES`. Rows of one window (PTB-XL at 100 Hz is 0.5 GB) are decoded
+once and kept. More are read window by window, the next one in the background,
+two in memory. Metadata comes from the record table. `ecgjax.data.resident`
+yields the same batches from the memory of the device.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from ecgjax import leads as leads_lib
+from ecgjax.data import labels as labels_lib
+from ecgjax.data import order
+from ecgjax.data import table as table_lib
+
+WINDOW_BYTES = 1 << 30  # stored signal bytes of one window
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+  """The records of one split that a run uses, in stored order.
+
+  Attributes:
+    source: name, config and version of the data set, and the split.
+    shards: paths and record counts of the split's shards.
+    features: the `FeaturesDict` of the data set.
+    columns: batch field -> [n, ...], every field but `ecg` and `mask`.
+    record_ids: [n] strings.
+    content_hashes: [n] strings.
+    class_names: the K classes of the task; empty without a task.
+    dropped: reason -> number of records of the split that are not used.
+    leads: positions of the C leads used, among the stored twelve.
+    length: samples per lead, L.
+    position: [n] where each row is among all records of the split, ascending.
+    window: [n] window of each row, ascending.
+  """
+
+  source: dict[str, str]
+  shards: tuple[tuple[str, ...], tuple[int, ...]]
+  features: Mapping
+  columns: dict[str, np.ndarray]
+  record_ids: np.ndarray
+  content_hashes: np.ndarray
+  class_names: tuple[str, ...]
+  dropped: dict[str, int]
+  leads: tuple[int, ...]
+  length: int
+  position: np.ndarray
+  window: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.position)
+
+  @functools.cached_property
+  def ecg(self) -> np.ndarray:
+    """[n, L, C] int16 signals of all rows, read once and kept."""
+    return self.read(0, len(self))
+
+  def read(self, first: int, last: int) -> np.ndarray:
+    """Reads the signals of rows [first, last): [last - first, L, C] int16.
+
+    Raises:
+      CorruptShard: names the shard.
+    """
+    wanted = self.position[first:last]
+    ecg = np.empty((len(wanted), self.length, len(self.leads)), np.int16)
+    filled, end = 0, 0
+    for file, length in zip(*self.shards):
+      if np.searchsorted(wanted, end + length) == filled:
+        end += length  # none of its records is wanted
+        continue
+      for batch in table_lib.read_shard(
+        self.features, file, length, (table_lib.SIGNAL,)
+      ):
+        signals = batch[table_lib.SIGNAL]  # [b, T, 12]
+        start, end = end, end + len(signals)
+        rows = wanted[filled : np.searchsorted(wanted, end)] - start
+        part = ecg[filled : filled + len(rows)]
+        part[:] = signals[rows, : self.length][:, :, self.leads]
+        filled += len(rows)
+    return ecg
+
+
+def open_split(
+  builder,
+  split: str,
+  config,
+  *,
+  records: Collection[str] | None = None,
+  keep_unlabelled: bool = False,
+  window_bytes: int = WINDOW_BYTES,
+) -> Split:
+  """Chooses records, leads, length and label task of a split.
+
+  Signals longer than `config.data.length` are cut to their first samples.
+
+  Args:
+    builder: a prepared TFDS builder with the record schema.
+    split: 'train', 'validation' or 'test'.
+    config: uses `config.data` with `rate` (Hz), `length` (samples), `leads`
+      and, where there is one, `task`.
+    records: ids of the records to use, for label subsets; None means all.
+    keep_unlabelled: for pretraining: keep records without any label of the
+      task, and accept a data set that stores no labels at all.
+    window_bytes: how much is shuffled, and read, at a time.
+
+  Raises:
+    ValueError: if rate, length, leads, task or record ids do not fit the data
+      set, or no record is left.
+    CorruptShard: if a shard is damaged.
+  """
+  where = f'data set {builder.info.full_name}'
+  shards = table_lib.shards(builder, split)
+  table = table_lib.read_table(builder, split)
+  data = config.data
+  stored, num_leads = builder.info.features[table_lib.SIGNAL].shape
+  for rate in np.unique(table['fs']):
+    if rate != np.float32(data.rate):
+      raise ValueError(
+        f'{where} is stored at {rate:g} Hz and config.data.rate is '
+        f'{data.rate:g}; prepare it with --rate={data.rate:g}'
+      )
+  if not 0 < data.length <= stored:
+    raise ValueError(
+      f'{where} stores {stored} samples per lead and config.data.length is '
+      f'{data.length}; choose 1 to {stored}'
+    )
+  leads = leads_lib.indices(data.leads)
+  keep = np.ones(len(table['record_id']), bool)
+  dropped = {}
+
+  def drop(reason, condition):
+    dropped[reason] = int((keep & condition).sum())
+    keep[condition] = False
+
+  if records is not None:
+    wanted = np.array(sorted(records), np.str_)
+    absent = np.setdiff1d(wanted, table['record_id'])
+    if len(absent):
+      raise ValueError(
+        f'{len(absent)} records of the label subset, first {absent[0]!r}, are '
+        f'not in split {split!r} of {where}'
+      )
+    drop('not in subset', ~np.isin(table['record_id'], wanted))
+  drop('missing lead', ~table['lead_mask'][:, leads].all(axis=1))
+  columns = {
+    'gain': table['gain'][:, leads],
+    'baseline': table['baseline'][:, leads],
+    'valid_start': np.minimum(table['valid_start'], data.length),
+    'record': table['record'],
+    'patient': table['patient'],
+  }
+  end = np.minimum(table['valid_start'] + table['valid_len'], data.length)
+  columns['valid_len'] = end - columns['valid_start']
+  class_names = ()
+  names = builder.info.metadata['label_names']
+  if data.get('task') and (names or not keep_unlabelled):
+    task = labels_lib.make_task(data.task, names)
+    class_names = task.classes
+    label, mask = labels_lib.apply(task, table['labels'], table['label_mask'])
+    columns |= {'label': label, 'label_mask': mask}
+    if not keep_unlabelled:
+      drop('not annotated for the task', ~mask.any(axis=1))
+      if task.labelled_only:
+        drop('no label of the task', ~label.any(axis=1))
+    if data.get('single_label'):
+      drop('several labels', label.sum(axis=1) > 1)
+  position = np.flatnonzero(keep)
+  if not len(position):
+    reasons = ', '.join(f'{k}: {v}' for k, v in dropped.items())
+    raise ValueError(f'{where} has no usable {split} record ({reasons})')
+  shard_ends = np.cumsum(shards[1])
+  rows_per_shard = np.diff(np.searchsorted(position, shard_ends), prepend=0)
+  return Split(
+    source={
+      'name': builder.info.name,
+      'config': builder.info.config_name or '',
+      'version': str(builder.info.version),
+      'split': split,
+    },
+    shards=shards,
+    features=builder.info.features,
+    columns={k: np.ascontiguousarray(v[keep]) for k, v in columns.items()},
+    record_ids=table['record_id'][keep],
+    content_hashes=table['content_hash'][keep],
+    class_names=class_names,
+    dropped=dropped,
+    leads=leads,
+    length=data.length,
+    position=position,
+    window=_windows(rows_per_shard, window_bytes // (stored * num_leads * 2)),
+  )
+
+
+def _windows(rows_per_shard, rows_per_window) -> np.ndarray:
+  """[n] window of every row; windows hold whole shards, at least one."""
+  windows, window, size = [], 0, 0
+  for rows in rows_per_shard:
+    if size and size + rows > rows_per_window:
+      window, size = window + 1, 0
+    size += rows
+    windows.append(window)
+  return np.repeat(windows, rows_per_shard)
+
+
+def num_examples(split: Split) -> int:
+  """Records per epoch, before the remainder is dropped."""
+  return len(split)
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+  """Full training batches per epoch; ValueError if there is not one."""
+  return order.steps_per_epoch(len(split), batch_size)
+
+
+def fingerprint(split: Split) -> dict:
+  """Identifies the data a run reads, wherever they are stored.
+
+  Returns:
+    {'name', 'config', 'version', 'split', 'num_examples', 'sha256'}; the hash
+    covers record ids, content hashes, labels and every other batch field.
+  """
+  known = split.source | {'num_examples': len(split)}
+  digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+  for strings in (split.record_ids, split.content_hashes):
+    digest.update('\n'.join(strings).encode())
+  for name in sorted(split.columns):
+    column = split.columns[name]
+    digest.update(name.encode())
+    digest.update(column.astype(column.dtype.newbyteorder('<')).tobytes())
+  return known | {'sha256': digest.hexdigest()}
+
+
+def train_batches(
+  split: Split,
+  batch_size: int,
+  *,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Training batches without end.
+
+  Host h of P takes rows [h b, (h + 1) b) of each global batch, b = B / P, so
+  that the hosts together see exactly the batches of one host. What remains of
+  an epoch after the last full batch is dropped; no batch spans two epochs.
+
+  Args:
+    split: an open split.
+    batch_size: the GLOBAL batch size B.
+    seed: together with the epoch, decides the order.
+    start_step: first step; the batches before it cost nothing.
+    process_index: this host, h.
+    process_count: number of hosts, P.
+
+  Yields:
+    Batches of b rows, see the module.
+
+  Raises:
+    ValueError: if B is not a multiple of P or exceeds the split.
+    CorruptShard: names the shard.
+  """
+  chunks = order.train_rows(
+    split.position, split.window, batch_size, seed, start_step,
+    process_index, process_count,
+  )  # fmt: skip
+  return batches(split, chunks)
+
+
+def eval_batches(
+  split: Split,
+  batch_size: int,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """One pass over a split in stored order; every record counts once.
+
+  The last batch is filled up with the last record at mask 0. Arguments and
+  errors are those of `train_batches`.
+  """
+  chunk, masks = order.eval_rows(
+    len(split), batch_size, process_index, process_count
+  )
+  fresh = batches(split, [chunk])
+  return ({**batch, 'mask': mask} for batch, mask in zip(fresh, masks))
+
+
+def batches(
+  split: Split, chunks: Iterable[np.ndarray]
+) -> Iterator[dict[str, np.ndarray]]:
+  """Batches of chosen rows, all with mask 1.
+
+  Args:
+    split: an open split.
+    chunks: [steps, b] arrays of row numbers, such as `order.train_rows`. Rows
+      of one window should follow each other, or it is read again.
+
+  Yields:
+    One batch of b rows per step, see the module.
+
+  Raises:
+    CorruptShard: names the shard.
+  """
+  for rows, ecg in _signals(split, chunks):
+    fields = {name: column[rows] for name, column in split.columns.items()}
+    yield {'ecg': ecg, **fields, 'mask': np.ones(len(rows), np.float32)}
+
+
+def _signals(split: Split, chunks: Iterable[np.ndarray]):
+  """Yields (rows [b], ecg [b, L, C]) for every row of [steps, b] arrays."""
+  if split.window[0] == split.window[-1]:
+    for rows in itertools.chain.from_iterable(chunks):
+      yield rows, split.ecg[rows]
+    return
+  chunks, ahead = itertools.tee(chunks)
+  needed = (
+    window
+    for chunk in ahead
+    for window, _ in itertools.groupby(split.window[chunk].ravel().tolist())
+  )
+  with concurrent.futures.ThreadPoolExecutor(1) as executor:
+
+    def start_reading(window, reading):
+      """Future of the next window; `reading` where that is the same one."""
+      following = next(needed, None)
+      if following in (None, window):
+        return reading
+      first, last = np.searchsorted(split.window, (following, following + 1))
+      return executor.submit(lambda: (first, split.read(first, last)))
+
+    reading = start_reading(None, None)
+    for chunk in chunks:
+      window = None
+      for rows in chunk:
+        parts = []
+        windows = split.window[rows]
+        for part in np.split(rows, np.flatnonzero(np.diff(windows)) + 1):
+          if split.window[part[0]] != window:
+            window = split.window[part[0]]
+            first, ecg = reading.result()
+            reading = start_reading(window, reading)
+          parts.append(ecg[part - first])
+        yield rows, parts[0] if len(parts) == 1 else np.concatenate(parts)

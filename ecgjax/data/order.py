@@ -1,0 +1,122 @@
+"""Order of the records: pure functions of (seed, epoch, stored position).
+
+Rows are sorted by a hash, so an epoch's order is a closed form, the same on
+every machine and with every version of NumPy. Resuming at a step, or reading
+one host's part of the global batch, is indexing; no iterator has a state.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def epoch_order(
+  position: np.ndarray, window: np.ndarray, seed: int, epoch: int
+) -> np.ndarray:
+  """Shuffles windows, and the records within each.
+
+  Args:
+    position: [n] number of each row's record in storage, unique.
+    window: [n] window of each row; rows of a window stay together. With one
+      window the order is a uniform permutation.
+    seed: seed of the run.
+    epoch: number of the epoch.
+
+  Returns:
+    [n] row numbers.
+  """
+  key = hashlib.sha256(f'ecgjax-order-v1|{seed}|{epoch}'.encode()).digest()
+  record_key, window_key = np.frombuffer(key[:16], '<u8')
+  return np.lexsort(
+    (
+      _mix(position.astype(np.uint64) + record_key),
+      _mix(window.astype(np.uint64) + window_key),
+    )
+  )  # the last key is the primary one
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+  """SplitMix64 (Steele, Lea and Flood, 2014): a bijection of uint64."""
+  x = x * np.uint64(0x9E3779B97F4A7C15)
+  x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  return x ^ (x >> np.uint64(31))
+
+
+def steps_per_epoch(num_rows: int, batch_size: int) -> int:
+  """Full training batches per epoch.
+
+  Raises:
+    ValueError: if there is not one.
+  """
+  if not 0 < batch_size <= num_rows:
+    raise ValueError(
+      f'config.batch_size is {batch_size} and the training split has '
+      f'{num_rows} usable records; choose 1 to {num_rows}'
+    )
+  return num_rows // batch_size
+
+
+def train_rows(
+  position: np.ndarray,
+  window: np.ndarray,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[np.ndarray]:
+  """Rows of the training batches, without end.
+
+  Host h of P takes columns [h b, (h + 1) b) of the global batch, b = B / P, so
+  that the hosts together see exactly the batches of one host. What remains of
+  an epoch after the last full batch is dropped; no batch spans two epochs.
+
+  Yields:
+    One [steps, b] array per epoch; the first begins at `start_step`.
+
+  Raises:
+    ValueError: if B is not a multiple of P or exceeds the number of rows.
+  """
+  steps = steps_per_epoch(len(position), batch_size)
+  hosts = _host_slice(batch_size, process_index, process_count)
+
+  def generate():
+    first_epoch, step = divmod(start_step, steps)
+    for epoch in itertools.count(first_epoch):
+      rows = epoch_order(position, window, seed, epoch)[: steps * batch_size]
+      yield rows.reshape(steps, batch_size)[step:, hosts]
+      step = 0
+
+  return generate()
+
+
+def eval_rows(
+  num_rows: int, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+  """One pass over all rows in stored order; every row counts once.
+
+  Returns:
+    Rows [steps, b], the last batch filled up with the last row, and float32
+    mask [steps, b], 0 for what was filled up.
+
+  Raises:
+    ValueError: if B is not a multiple of P.
+  """
+  hosts = _host_slice(batch_size, process_index, process_count)
+  steps = -(-num_rows // batch_size)
+  rows = np.arange(steps * batch_size).reshape(steps, batch_size)[:, hosts]
+  mask = (rows < num_rows).astype(np.float32)
+  return np.minimum(rows, num_rows - 1), mask
+
+
+def _host_slice(batch_size, process_index, process_count) -> slice:
+  if batch_size < 1 or batch_size % process_count:
+    raise ValueError(
+      f'config.batch_size is {batch_size}; it has to be a positive multiple of '
+      f'the number of processes, {process_count}'
+    )
+  size = batch_size // process_count
+  return slice(process_index * size, (process_index + 1) * size)
