@@ -1,0 +1,316 @@
+"""Label-efficiency factor (specification: protocol, section 7).
+
+factor(s*) = n_scratch(s*) / n_arm(s*), where n(s*) is the number of labelled
+records at which an arm reaches the score s*. Every bootstrap draw has its own
+curves, so every draw gives a factor. Curves are never extrapolated: where an
+arm is above s* at its smallest n, or below it at its largest, the draw only
+bounds the factor, and the share of such draws is reported.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ecgjax.evaluation import bootstrap
+from ecgjax.evaluation import metrics as metrics_lib
+
+_ROUNDING = 1e-12  # of means on a flat stretch of a curve
+TARGETS = (0.1, 0.25, 1.0)  # fractions at which the reference sets s*
+
+
+def isotonic(curves: np.ndarray) -> np.ndarray:
+  """Least-squares non-decreasing fit along the last axis.
+
+  Uses max over j <= i of min over k >= i of mean(j..k), which vectorises over
+  draws.
+
+  Args:
+    curves: [..., F].
+
+  Returns:
+    [..., F].
+  """
+  size = curves.shape[-1]
+  sums = np.cumsum(curves, axis=-1)
+  sums = np.concatenate([np.zeros_like(sums[..., :1]), sums], axis=-1)
+  fitted = np.full(curves.shape, -np.inf)
+  for j in range(size):
+    # Means of j..k for every k >= j, then the smallest over k >= i.
+    means = (sums[..., j + 1 :] - sums[..., j : j + 1]) / np.arange(
+      1, size - j + 1
+    )
+    lowest = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
+    fitted[..., j:] = np.maximum(fitted[..., j:], lowest)
+  return fitted
+
+
+def records_needed(
+  num_records: Sequence[int], curves: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Range of the number of records at which monotone curves reach a target.
+
+  Linear interpolation in log n.
+
+  Args:
+    num_records: [F] increasing.
+    curves: [D, F] non-decreasing.
+    targets: [D].
+
+  Returns:
+    lowest and highest possible number, both [D]: equal where the curve crosses
+    the target; (0, n_1) where it starts at or above it; (n_F, inf) where it
+    never reaches it.
+  """
+  log_n = np.log(np.asarray(num_records, np.float64))
+  reached = curves >= targets[:, None] - _ROUNDING
+  first = np.argmax(reached, axis=1)  # 0 also where nothing is reached
+  inside = first > 0
+  after = np.maximum(first, 1)
+  rows = np.arange(len(curves))
+  left, right = curves[rows, after - 1], curves[rows, after]
+  step = np.divide(
+    targets - left, right - left, out=np.zeros_like(left), where=inside
+  )
+  crossing = np.exp(log_n[after - 1] + step * (log_n[after] - log_n[after - 1]))
+  never = ~reached[:, -1]
+  smallest, largest = num_records[0], num_records[-1]
+  low = np.where(inside, crossing, np.where(never, largest, 0.0))
+  high = np.where(inside, crossing, np.where(never, np.inf, smallest))
+  return low, high
+
+
+def factor_draws(
+  num_records: Sequence[int],
+  reference: np.ndarray,
+  curves: np.ndarray,
+  target: float,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Range of the factor in every draw.
+
+  Args:
+    num_records: [F] increasing.
+    reference: [D, F] curves of the reference arm.
+    curves: [D, F] of the other arm, same draws.
+    target: fraction of the largest number of records at which the (monotone)
+      reference sets the score to be reached; must be one of the grid.
+
+  Returns:
+    lowest and highest possible factor, both [D], in [0, inf].
+
+  Raises:
+    ValueError: if the target fraction is not on the grid (within 20 %: subsets
+      are drawn by patient, so that their records vary).
+  """
+  position = _grid_position(num_records, target)
+  reference = isotonic(reference)
+  score = reference[:, position]
+  ref_low, ref_high = records_needed(num_records, reference, score)
+  arm_low, arm_high = records_needed(num_records, isotonic(curves), score)
+  highest = np.divide(
+    ref_high, arm_low, out=np.full_like(ref_high, np.inf), where=arm_low > 0
+  )
+  return ref_low / arm_high, highest
+
+
+def _grid_position(num_records: Sequence[int], target: float) -> int:
+  """Index of the grid point nearest to a fraction of the largest one."""
+  ratio = np.asarray(num_records) / (target * num_records[-1])
+  position = int(np.argmin(np.abs(np.log(ratio))))
+  if not 0.8 < ratio[position] < 1.2:
+    raise ValueError(
+      f'target fraction {target} is not on the grid of labelled records '
+      f'{list(num_records)}'
+    )
+  return position
+
+
+def summarise(low: np.ndarray, high: np.ndarray) -> dict:
+  """Median, interval and bounded shares of a factor known within ranges.
+
+  Args:
+    low: [D] lowest possible factor of each draw.
+    high: [D] highest possible one.
+
+  Returns:
+    `median` with `bound` '=', '>=' or '<=' (a null median with bound 'none'
+    says that the draws do not even bound it), `interval` [low, high], 95 %,
+    null where open, and `shares` of the draws that are exact, bounded from
+    below only, from above only, or not bounded.
+  """
+  floor, ceiling = np.median(low), np.median(high)
+  if np.isclose(floor, ceiling, rtol=1e-9):
+    median, bound = floor, '='
+  elif floor > 0:
+    median, bound = floor, '>='
+  elif np.isfinite(ceiling):
+    median, bound = ceiling, '<='
+  else:
+    median, bound = None, 'none'
+  # 'lower' and 'higher' pick a draw: no interpolation towards infinity.
+  left = np.quantile(low, 0.025, method='lower')
+  right = np.quantile(high, 0.975, method='higher')
+  below, above = low > 0, np.isfinite(high)
+  exact = low == high
+  return {
+    'median': None if median is None else float(median),
+    'bound': bound,
+    'interval': [
+      float(left) if left > 0 else None,
+      float(right) if np.isfinite(right) else None,
+    ],
+    'shares': {
+      'exact': float(np.mean(exact)),
+      'lower_bound': float(np.mean(below & ~above)),
+      'upper_bound': float(np.mean(~below & above)),
+      'range': float(np.mean(below & above & ~exact)),
+      'unbounded': float(np.mean(~below & ~above)),
+    },
+  }
+
+
+def label_efficiency(
+  arms: Mapping[str, np.ndarray],
+  num_records: Sequence[int],
+  labels: np.ndarray,
+  patients: Sequence,
+  class_names: Sequence[str],
+  *,
+  reference: str = 'scratch',
+  targets: Sequence[float] = TARGETS,
+  label_mask: np.ndarray | None = None,
+  draws: int = bootstrap.DRAWS,
+  seed: int = 0,
+) -> dict:
+  """Learning curves with bands and the factor of every arm.
+
+  Patients and seeds are crossed: a draw resamples the test patients and the
+  training seeds (the same seeds in every arm, as they share their nested label
+  subsets), and averages over the seeds drawn. Bands of the curves resample
+  patients only, like the intervals of every other table.
+
+  Args:
+    arms: arm -> test probabilities [F, S, N, K] for F label subsets, S seeds.
+    num_records: [F] labelled training records, increasing.
+    labels: [N, K] of the test set.
+    patients: [N].
+    class_names: K names.
+    reference: the arm that others are compared with.
+    targets: fractions of the largest subset at which the reference sets s*.
+    label_mask: [N, K], 0 where a label was not annotated.
+    draws: number of bootstrap draws.
+    seed: of the draws.
+
+  Returns:
+    `num_records`, `curves` (arm -> list over subsets of value, ci95, seed_sd;
+    supported-macro AUROC), `factors` (arm -> target -> `summarise`),
+    `differences` (arm -> list over subsets of value, ci95, p against the
+    reference; p_holm over all arms and subsets), `reference`, `num_labels`.
+
+  Raises:
+    ValueError: if the reference is missing, the numbers of records do not
+      increase, or no label has enough support.
+  """
+  num_records = [int(n) for n in num_records]
+  if reference not in arms:
+    raise ValueError(
+      f'arm {reference!r} is missing; label efficiency is measured against it'
+    )
+  if len(num_records) < 2 or np.any(np.diff(num_records) <= 0):
+    raise ValueError(f'numbers of records must increase, got {num_records}')
+  supported = metrics_lib.support(labels, patients, label_mask)['supported']
+  if not supported.any():
+    raise ValueError('no label has 10 positive and 10 negative test patients')
+  counts = bootstrap.patient_counts(patients, draws, seed)
+  points, resampled = {}, {}
+  for name, scores in arms.items():
+    if len(scores) != len(num_records):
+      raise ValueError(
+        f'arm {name} has {len(scores)} label subsets, not {len(num_records)}'
+      )
+    points[name], resampled[name] = _macro_auroc(
+      scores, labels, patients, class_names, label_mask, supported, counts
+    )  # [F, S], [F, S, D]
+
+  num_seeds = {p.shape[1] for p in points.values()}
+  if len(num_seeds) != 1:
+    raise ValueError(f'arms have different numbers of seeds: {num_seeds}')
+  chosen = np.random.default_rng([seed, 1]).integers(
+    0, num_seeds.pop(), (draws, next(iter(points.values())).shape[1])
+  )  # [D, S], shared by all arms
+  crossed = {
+    name: np.take_along_axis(values, chosen.T[None], axis=1).mean(axis=1).T
+    for name, values in resampled.items()
+  }  # [D, F]
+  others = [name for name in arms if name != reference]
+  return {
+    'reference': reference,
+    'num_records': num_records,
+    'num_labels': int(supported.sum()),
+    'curves': {
+      name: [_point(*pair) for pair in zip(points[name], resampled[name])]
+      for name in arms
+    },
+    'factors': {
+      name: {
+        str(target): summarise(
+          *factor_draws(num_records, crossed[reference], crossed[name], target)
+        )
+        for target in targets
+      }
+      for name in others
+    },
+    'differences': _differences(points, resampled, others, reference),
+  }
+
+
+def _macro_auroc(
+  scores, labels, patients, class_names, label_mask, supported, counts
+) -> tuple[np.ndarray, np.ndarray]:
+  """Points [F, S] and draws [F, S, D] of the supported-macro AUROC."""
+  points, draws = [], []
+  for subset in scores:  # [S, N, K]
+    truth, subset, keep = metrics_lib.check_inputs(
+      labels, subset, patients, class_names, label_mask
+    )
+    cuts = np.full((1, int(supported.sum())), np.nan)
+    for one in subset[:, :, supported]:
+      point, draw = bootstrap.label_draws(
+        truth[:, supported], one[None], keep[:, supported], counts, cuts
+      )
+      points.append(point[0, 0].mean())
+      draws.append(bootstrap.macro_draws(point[0, 0], draw[0]))
+  shape = (len(scores), -1)
+  return np.reshape(points, shape), np.reshape(draws, (*shape, len(draws[0])))
+
+
+def _point(points: np.ndarray, draws: np.ndarray) -> dict:
+  """One point of a curve: points [S], draws [S, D]."""
+  entry = {
+    'value': float(points.mean()),
+    'ci95': bootstrap.interval(draws.mean(axis=0)),
+  }
+  if len(points) > 1:
+    entry |= {
+      'seed_sd': float(points.std(ddof=1)),
+      'num_seeds': len(points),
+    }
+  return entry
+
+
+def _differences(points, draws, others, reference) -> dict:
+  """Paired differences to the reference at every subset, Holm over all."""
+  table, p_values = {}, {}
+  for name in others:
+    table[name] = []
+    for f in range(len(points[name])):
+      change = (draws[name][f] - draws[reference][f]).mean(axis=0)
+      value = float((points[name][f] - points[reference][f]).mean())
+      p_values[name, f] = bootstrap.p_value(change)
+      table[name].append({
+        'value': value,
+        'ci95': bootstrap.interval(change),
+        'p': p_values[name, f],
+      })  # fmt: skip
+  for (name, f), p in bootstrap.holm(p_values).items():
+    table[name][f] |= {'p_holm': p, 'family_size': len(p_values)}
+  return table
