@@ -8,7 +8,6 @@ import time
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -200,7 +199,8 @@ def evaluate_run(config, method, trained, data, workdir) -> dict:
   else:
     arm = 'finetune' if config.init_from else 'scratch'
     scores[arm] = tuple(
-      outputs['trained'][split].probabilities for split in ('validation', 'test')
+      outputs['trained'][split].probabilities
+      for split in ('validation', 'test')
     )
   results = results_lib.assemble(
     compare_arms(config, scores, splits, arm),

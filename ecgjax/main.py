@@ -4,8 +4,7 @@ import importlib
 import logging
 import sys
 
-from absl import app
-from absl import flags
+from absl import app, flags
 
 from ecgjax import process_env
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -20,10 +21,12 @@ from ecgjax.training import (
   optimizers,
   parallel,
   preemption,
+  restore,
 )
 from ecgjax.training import speed as speed_lib
 from ecgjax.training import train_state as train_state_lib
 from ecgjax.training import train_step as train_step_lib
+from ecgjax.training import workdir as workdir_lib
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +39,75 @@ class NonFiniteLoss(Exception):
   """The loss or its gradient is not finite; the state before it is saved."""
 
 
+def train_and_evaluate(config, workdir) -> dict | None:
+  """One run: data, training, the test split once, results and report.
+
+  The same command again resumes an interrupted run and leaves a finished one
+  as it is.
+
+  Args:
+    config: see `ecgjax.config.common`.
+    workdir: folder of this run.
+
+  Returns:
+    The results; None on all processes but the first.
+
+  Raises:
+    ValueError: if config, data or work folder are off; nothing is written.
+    Interrupted, NonFiniteLoss: see `train`.
+  """
+  from ecgjax import evaluate
+  from ecgjax.data import input_pipeline, sources
+
+  workdir = pathlib.Path(workdir)
+  workdir_lib.check(config, workdir)
+  finished = workdir_lib.read_results(workdir)
+  if finished:
+    logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
+    return finished
+  data = sources.open_data(config)
+  supervised = config.best_metric == 'validation_macro_auroc'
+  splits = data.labelled if supervised else data.splits
+  given, config = config, config.copy_and_resolve_references()
+  config.num_steps = given.num_steps or (
+    given.num_epochs
+    * input_pipeline.steps_per_epoch(splits['train'], config.batch_size)
+  )
+  method = resolve('methods', config.method).make(config)
+  contract = InputContract.from_config(config)
+  validate = evaluate.make_validate(
+    config, method, contract, splits['validation']
+  )
+  initialise = None
+  if config.init_from:
+    initialise = restore.make_initialise(config)
+  workdir_lib.create(given, workdir)
+  trained = train(
+    config,
+    workdir,
+    lambda step: input_pipeline.train_batches(
+      splits['train'],
+      config.batch_size,
+      seed=config.seed,
+      start_step=step,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    ),
+    validate=validate,
+    initialise=initialise,
+    fingerprint=data.fingerprint,
+  )
+  if jax.process_index():
+    return None
+  return evaluate.evaluate_run(config, method, trained, data, workdir)
+
+
 class Trained(NamedTuple):
   """What `train` returns.
 
   Attributes:
     state: TrainState after the last step.
-    initial: TrainState before the first step.
+    initial: TrainState with random weights, before `initialise`.
     checkpointer: of the run.
     examples_per_second: ECGs of all devices, compilation and evaluation aside.
     wall_seconds: of this process.
@@ -100,16 +166,16 @@ def train(
     method, optimizer, config.seed, example
   )
   initial = jax.jit(create)()
-  if initialise is not None:
-    initial = initialise(initial)
   metadata = {
     'config': config_lib.to_json(config),
     'contract': contract.to_json(),
     'fingerprint': fingerprint,
     'version': __version__,
   }
-  state, loss_history = initial, []
+  state, loss_history = jax.tree.map(jnp.copy, initial), []
   latest = checkpointer.latest_step()
+  if latest is None and initialise is not None:
+    state = initialise(state)
   if latest is not None:
     saved = checkpointer.metadata(latest)
     if saved['fingerprint'] != fingerprint:

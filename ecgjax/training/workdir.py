@@ -8,41 +8,53 @@ import jax
 
 from ecgjax import config as config_lib
 
+PLACES = ('dir', 'raw_dir')  # where the data lie is not what they are
 
-def prepare_workdir(config, workdir) -> pathlib.Path:
-  """Creates a work folder, or accepts that of the same config.
+
+def check(config, workdir) -> None:
+  """Accepts a new folder or that of the same config.
 
   Raises:
-    ValueError: if the folder belongs to another config or is not a work
-      folder; names the first field that differs.
+    ValueError: if the folder belongs to another config, naming the first field
+      that differs, or is not a work folder.
   """
   workdir = pathlib.Path(workdir)
   path = workdir / 'config.json'
-  fields = config_lib.to_json(config)
   if path.is_file():
-    for name in ('dir', 'raw_dir'):  # where the data lie is not what they are
-      fields['data'].pop(name, None)
-    old = json.loads(path.read_text())
-    for name in ('dir', 'raw_dir'):
-      old['data'].pop(name, None)
-    difference = _first_difference(old, fields)
+    old, new = json.loads(path.read_text()), config_lib.to_json(config)
+    for fields in (old, new):
+      for name in PLACES:
+        fields['data'].pop(name, None)
+    difference = _first_difference(old, new)
     if difference:
       raise ValueError(
         f'{workdir} belongs to another config ({difference}); choose another '
         '--workdir'
       )
-    return workdir
-  if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+  elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
     raise ValueError(
       f'{workdir} exists and is not the work folder of a run (no config.json);'
       ' choose another --workdir'
     )
-  if jax.process_index() == 0:
-    workdir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(fields, indent=2) + '\n')
-    os.replace(temporary, path)
-  return workdir
+
+
+def create(config, workdir) -> None:
+  """Creates the folder and writes `config.json`, unless it is there."""
+  workdir = pathlib.Path(workdir)
+  path = workdir / 'config.json'
+  if jax.process_index() or path.is_file():
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_suffix('.tmp')
+  text = json.dumps(config_lib.to_json(config), indent=2)
+  temporary.write_text(text + '\n')
+  os.replace(temporary, path)
+
+
+def read_results(workdir) -> dict | None:
+  """Results of a finished run, or None."""
+  path = pathlib.Path(workdir) / 'results.json'
+  return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _first_difference(old: dict, new: dict, prefix: str = '') -> str:

@@ -1,0 +1,62 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ecgjax import inputs
+
+CONTRACT = inputs.InputContract(100.0, 50, ('II', 'V1', 'V2'))
+
+
+def stored_batch(seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+    'ecg': rng.integers(-3000, 3000, (4, 50, 3)).astype(np.int16),
+    'gain': rng.uniform(100, 2000, (4, 3)).astype(np.float32),
+    'baseline': rng.integers(-50, 50, (4, 3)).astype(np.float32),
+    'valid_start': np.zeros(4, np.int32),
+    'valid_len': np.array([50, 50, 30, 1], np.int32),
+    'record': np.arange(4, dtype=np.int32),
+  }
+
+
+@pytest.mark.parametrize('mode', inputs.NORMALISATIONS)
+def test_matches_numpy(mode):
+  batch = stored_batch()
+  contract = dataclasses.replace(CONTRACT, normalisation=mode)
+  found = np.asarray(inputs.to_model_input(batch, contract)['ecg'])
+  for row in range(4):
+    valid = batch['valid_len'][row]
+    raw = batch['ecg'][row, :valid].astype(np.float64)
+    signal = (raw - batch['baseline'][row]) / batch['gain'][row]
+    if mode == 'record':
+      signal = (signal - signal.mean()) / (signal.std() + 1e-5)
+    elif mode == 'lead':
+      signal = (signal - signal.mean(0)) / (signal.std(0) + 1e-5)
+    np.testing.assert_allclose(found[row, :valid], signal, atol=2e-4)
+    assert not found[row, valid:].any()
+
+
+def test_keeps_other_fields_and_drops_storage():
+  found = inputs.to_model_input(stored_batch(), CONTRACT)
+  assert set(found) == {'ecg', 'record'}
+
+
+def test_millivolts_without_storage_fields():
+  ecg = np.random.default_rng(0).normal(3, 2, (2, 50, 3))
+  found = inputs.to_model_input({'ecg': ecg}, CONTRACT)['ecg']
+  np.testing.assert_allclose(np.mean(found, axis=(1, 2)), 0, atol=1e-5)
+  np.testing.assert_allclose(np.std(found, axis=(1, 2)), 1, atol=1e-4)
+
+
+def test_wrong_shape_is_refused():
+  with pytest.raises(ValueError, match='input contract'):
+    inputs.to_model_input({'ecg': np.zeros((2, 50, 4))}, CONTRACT)
+
+
+def test_round_trip_and_checks():
+  assert inputs.InputContract.from_json(CONTRACT.to_json()) == CONTRACT
+  with pytest.raises(ValueError, match='normalisation'):
+    dataclasses.replace(CONTRACT, normalisation='zscore')
+  with pytest.raises(ValueError, match='not a standard lead'):
+    dataclasses.replace(CONTRACT, leads=('II', 'X'))
