@@ -57,9 +57,9 @@ class Recording(NamedTuple):
 
   def millivolts(self) -> np.ndarray:
     """[T, C] float32; nan where missing."""
-    ecg = (self.samples - self.baseline.astype(np.float32)) / self.gain.astype(
-      np.float32
-    )
+    ecg = self.samples.astype(np.float32)
+    ecg -= self.baseline.astype(np.float32)
+    ecg /= self.gain.astype(np.float32)
     ecg[self.samples == validate.INVALID] = np.nan
     return ecg
 
@@ -204,16 +204,17 @@ def _read_wfdb(path, root, max_samples, required) -> Recording:
   ):
     raise BadRecord('unreadable', 'not yet')
   samples = _read_int16(os.path.join(folder, first.file), root, header)
-  total = samples.view(np.uint16).sum(axis=0, dtype=np.uint16)
+  # Lead after lead in memory: every later step works along time.
+  samples = np.ascontiguousarray(samples.T[order])  # [C, T]
+  signals = [signals[k] for k in order]
+  total = samples.view(np.uint16).sum(axis=1, dtype=np.uint16)
   checked = _verify_checksums(signals, total)
-  if order != list(range(len(signals))):
-    samples = samples[:, order]
   return Recording(
-    samples,
-    np.array([signals[k].gain for k in order]),
-    np.array([float(signals[k].baseline) for k in order]),
+    samples.T,
+    np.array([signal.gain for signal in signals]),
+    np.array([float(signal.baseline) for signal in signals]),
     header.rate,
-    tuple(signals[k].lead for k in order),
+    tuple(signal.lead for signal in signals),
     header.comments,
     checked,
     path,
