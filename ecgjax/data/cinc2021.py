@@ -1,0 +1,156 @@
+"""TFDS builder `cinc2021`: training set of the PhysioNet/CinC Challenge 2021.
+
+  import ecgjax.data.cinc2021
+  tfds.builder('cinc2021/100hz+georgia+ningbo', data_dir=DIR)
+
+Any subset of its sources, one rate for all. SNOMED CT codes are stored as they
+are (merging them is the label task's business, `ecgjax.data.labels`); codes
+that never occur in a source have label mask 0 there.
+
+Splits. The `ptb-xl` source repeats PTB-XL 1.0.1: with PTB-XL's own table
+(`ptbxl_csv`) its records inherit patient and fold by record number, and folds 9
+and 10 are left out, so that a model trained here can be tested on PTB-XL;
+without the table the whole source is left out. `ptb` (several records of one
+patient) and `st_petersburg_incart` (of one Holter tape) come without patient
+ids and are training data only. All others have one record per patient, as far
+as is known, and are split by the hash of the record id.
+"""
+
+import os
+
+from ecgjax.data import (
+  base,
+  download,
+  labels,
+  ptbxl,
+  raw_folder,
+  splits,
+  validate,
+)
+
+_RATES = {
+  'cpsc_2018': 500,
+  'cpsc_2018_extra': 500,
+  'st_petersburg_incart': 257,
+  'ptb': 1000,
+  'ptb-xl': 500,
+  'georgia': 500,
+  'chapman_shaoxing': 500,
+  'ningbo': 500,
+}
+SOURCES = tuple(_RATES)
+_PATIENTS_UNKNOWN = ('ptb', 'st_petersburg_incart')
+_DEFECTS = ('I0002', 'I0069')
+
+
+class Cinc2021(base.EcgBuilder):
+  """The challenge's training set, see the module."""
+
+  DESCRIPTION = (
+    'PhysioNet/CinC Challenge 2021 1.0.3, training set: 88,253 12-lead ECGs of '
+    'eight sources with SNOMED CT codes.'
+  )
+  HOMEPAGE = 'https://physionet.org/content/challenge-2021/1.0.3/'
+  LICENSE = 'CC BY 4.0'
+  CITATION = """@inproceedings{reyna2021cinc,
+  title={Will two do? Varying dimensions in electrocardiography: the
+    {PhysioNet/Computing in Cardiology} Challenge 2021},
+  author={Reyna, Matthew A and others}, booktitle={Computing in Cardiology},
+  year={2021}, doi={10.23919/CinC53138.2021.9662687}}"""
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    'Give the folder of challenge-2021 1.0.3 that holds training/, or nothing '
+    'to download it from PhysioNet.'
+  )
+
+  OPTIONS = ('sources', 'ptbxl_csv')
+
+  @classmethod
+  def make_config(cls, rate, sources=(), **options):
+    unknown = [name for name in sources if name not in SOURCES]
+    if unknown:
+      raise ValueError(
+        f'cinc2021 has no source {unknown[0]!r}; its sources are '
+        + ', '.join(SOURCES)
+      )
+    chosen = tuple(name for name in SOURCES if name in sources)
+    # All of them is what an empty choice means; one name for one thing.
+    chosen = () if chosen == SOURCES else chosen
+    return super().make_config(rate, sources=chosen, **options)
+
+  def fetch(self, download_dir):
+    folders = [
+      f'training/{source}/' for source in self.builder_config.sources or SOURCES
+    ]
+    return download.fetch(download.CINC2021, download_dir, folders)
+
+  def label_names(self):
+    return labels.snomed_names()
+
+  def plan(self, raw_dir):
+    training = 'training'
+    if not os.path.isdir(os.path.join(raw_dir, training)):
+      training = ''
+    folders = {
+      source: os.path.join(training, source)
+      for source in SOURCES
+      if os.path.isdir(os.path.join(raw_dir, training, source))
+    }
+    wanted = self.builder_config.sources or tuple(folders)
+    absent = [source for source in wanted if source not in folders]
+    if absent or not wanted:
+      raise ValueError(
+        f'{raw_dir} has no folder training/{(absent or SOURCES)[0]}; raw_dir '
+        'is the folder of the challenge that holds training/'
+      )
+    table = {}
+    if self.builder_config.ptbxl_csv:
+      rows = ptbxl.read_table(self.builder_config.ptbxl_csv)
+      table = {int(row['record_id']): row for row in rows}
+    entries, left_out = [], []
+    for source in wanted:
+      for path in raw_folder.find_records(raw_dir, folders[source]):
+        entry, reason = _entry(source, path, table)
+        if reason:
+          left_out.append((entry, reason))
+        else:
+          entries.append(entry)
+    level = 'patient' if set(wanted) == {'ptb-xl'} else 'record'
+    return base.Plan(entries, left_out, level)
+
+  def annotate(self, entry, comments):
+    fields = raw_folder.header_fields(comments)
+    codes = [code.strip() for code in fields.get('dx', '').split(',')]
+    return entry._replace(
+      age=raw_folder.parse_age(fields.get('age', '')),
+      sex=raw_folder.parse_sex(fields.get('sex', '')),
+      labels=labels.encode_snomed(codes, entry.source),
+    )
+
+
+def _entry(source, path, table) -> tuple[base.Entry, str]:
+  """The entry of one record, and why it is left out ('' if it is not)."""
+  record = os.path.basename(path)
+  entry = base.Entry(
+    record_id=record,
+    path=path,
+    split='train',
+    source=source,
+    # The gain was wrong in archives before August 2020.
+    rules=validate.Rules(rate=_RATES[source], gain=1000, limb_limit=20),
+  )
+  if record in _DEFECTS:
+    return entry, 'known_defect'
+  if source == 'ptb-xl':
+    number = record.removeprefix('HR')
+    row = table.get(int(number)) if number.isdecimal() else None
+    if row is None:
+      return entry, 'leakage_unknown_fold'
+    entry = entry._replace(
+      patient_id=row['patient_id'], fold=row['fold'], time=row['time']
+    )
+    if ptbxl.fold_split(row['fold']) != 'train':
+      return entry, 'leakage_test_fold'
+    return entry, ''
+  if source not in _PATIENTS_UNKNOWN:
+    entry = entry._replace(split=splits.hash_split(source, record))
+  return entry, ''

@@ -1,0 +1,233 @@
+"""From a raw recording to what is stored: checked, resampled, cut or padded.
+
+Free of TensorFlow, so that worker processes start fast. A record is converted
+without looking at any other, so one worker and many give the same data.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import fractions
+import functools
+import hashlib
+import itertools
+import math
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgjax import leads as leads_lib
+from ecgjax.data import readers, tally, validate
+
+SECONDS = 10  # length of every stored ECG
+_LARGEST = 32767  # int16 without the value that means "missing"
+_HASHED_SAMPLES = 1000
+_CHUNK = 16  # records per task of a worker
+_CHUNKS_AHEAD = 32  # bounds the memory of results that wait for their turn
+
+
+class Job(NamedTuple):
+  """What a worker needs.
+
+  Attributes:
+    path: record without suffix, relative to the raw folder.
+    rules: what the corpus promises of it.
+  """
+
+  path: str
+  rules: validate.Rules
+
+
+class Converted(NamedTuple):
+  """An accepted record. T = rate * SECONDS; leads in `leads.LEADS` order.
+
+  Attributes:
+    ecg: [T, 12] int16, units of the recorder.
+    gain: [12] float32, units per millivolt.
+    baseline: [12] float32, units at zero millivolts.
+    lead_mask: [12] bool, True where the lead was recorded.
+    valid_len: samples recorded; the rest is padding at zero millivolts.
+    cut: whether later samples were cut off.
+    residual: limb-lead residual, microvolts.
+    content_hash: hex sha256 of the native signal, see `content_hash`.
+    checksum_checked: whether the file gave checksums.
+    comments: of the header.
+  """
+
+  ecg: np.ndarray
+  gain: np.ndarray
+  baseline: np.ndarray
+  lead_mask: np.ndarray
+  valid_len: int
+  cut: bool
+  residual: float
+  content_hash: str
+  checksum_checked: bool
+  comments: tuple[str, ...]
+
+
+def parse_rate(rate: float | str) -> fractions.Fraction:
+  """Sampling rate in Hz as an exact fraction, e.g. '204.8' to 1024/5.
+
+  Raises:
+    ValueError: if it is no rate between 10 and 10,000 Hz with at most four
+      decimals.
+  """
+  try:
+    value = fractions.Fraction(str(rate))
+  except (ValueError, ZeroDivisionError):
+    value = fractions.Fraction(0)
+  if not 10 <= value <= 10_000 or 10_000 % value.denominator:
+    raise ValueError(
+      f'rate is {rate!r}; expected Hz between 10 and 10000 with at most four '
+      'decimals, e.g. 100 or 204.8'
+    )
+  return value
+
+
+def stored_length(rate: float | str) -> int:
+  """Samples per lead of a stored ECG."""
+  return round(parse_rate(rate) * SECONDS)
+
+
+def content_hash(recording: readers.Recording) -> str:
+  """Hash that finds the same signal in another corpus or split.
+
+  Over int16 microvolts in the order of `leads.LEADS`, first 1000 samples at
+  the native rate (datasets.md, section 6).
+  """
+  head = recording.samples[:_HASHED_SAMPLES].astype(np.float64)
+  microvolts = (head - recording.baseline) / recording.gain * 1000
+  head = np.clip(np.rint(microvolts), -_LARGEST, _LARGEST)
+  return hashlib.sha256(head.astype('<i2').tobytes()).hexdigest()
+
+
+def resample(samples: np.ndarray, native: float, rate: float | str):
+  """First `SECONDS` of a recording at another rate, by a polyphase filter.
+
+  Args:
+    samples: [N, C] int16.
+    native: Hz.
+    rate: Hz.
+
+  Returns:
+    [M, C] int16 with M <= rate * SECONDS, and whether samples were cut off.
+  """
+  ratio = parse_rate(rate) / fractions.Fraction(str(native))
+  # Rates that no recorder has (a header may say 499.97) are rounded to a
+  # ratio with a filter of sane length; the drift stays under one sample.
+  ratio = ratio.limit_denominator(10_000)
+  length = stored_length(rate)
+  up, down = ratio.numerator, ratio.denominator
+  cut = len(samples) * up > length * down
+  if up == down:
+    return samples[:length], cut
+  from scipy import signal
+
+  # The half width of scipy's filter, so that the cut leaves no edge.
+  margin = 10 * max(up, down) // up + 1
+  part = samples[: math.ceil(length * down / up) + margin]
+  # A straight line continues the signal at both ends; zeros would ring.
+  part = signal.resample_poly(
+    part.astype(np.float32), up, down, axis=0, padtype='line'
+  )
+  part = np.clip(np.rint(part[:length]), -_LARGEST, _LARGEST)
+  return part.astype(np.int16), cut
+
+
+def convert(
+  job: Job, root: str, rate: float | str, record: str = ''
+) -> Converted | tally.Rejection:
+  """Reads, checks and converts one record.
+
+  Args:
+    job: which record.
+    root: the raw folder.
+    rate: Hz of the stored signal.
+    record: its id, for the list of rejections.
+  """
+  try:
+    recording = readers.read_wfdb(job.path, root)
+    residual = validate.check(recording, job.rules)
+  except validate.BadRecord as error:
+    return tally.Rejection(
+      record, error.file or job.path, error.reason, error.detail
+    )
+  ecg, cut = resample(recording.samples, recording.rate, rate)
+  columns = list(leads_lib.indices(recording.leads))
+  gain = np.ones(12, np.float32)
+  baseline = np.zeros(12, np.float32)
+  gain[columns], baseline[columns] = recording.gain, recording.baseline
+  lead_mask = np.zeros(12, bool)
+  lead_mask[columns] = True
+  stored = np.empty((stored_length(rate), 12), np.int16)
+  stored[:] = np.rint(np.clip(baseline, -_LARGEST, _LARGEST))
+  stored[: len(ecg), columns] = ecg
+  return Converted(
+    stored,
+    gain,
+    baseline,
+    lead_mask,
+    len(ecg),
+    cut,
+    float(residual),
+    content_hash(recording),
+    recording.checksum_checked,
+    recording.comments,
+  )
+
+
+def _watch_parent():
+  """Ends a worker whose parent was killed; it would wait for work for ever."""
+
+  def wait():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def pool(workers: int):
+  """A pool of worker processes; None for one worker, which is this process."""
+  if workers < 2:
+    yield None
+    return
+  executor = concurrent.futures.ProcessPoolExecutor(
+    workers,
+    # Forking a process with TensorFlow's threads can deadlock.
+    multiprocessing.get_context('spawn'),
+    _watch_parent,
+  )
+  try:
+    yield executor
+  finally:
+    executor.shutdown(cancel_futures=True)
+
+
+def _convert_chunk(chunk, root, rate):
+  return [convert(job, root, rate, record) for job, record in chunk]
+
+
+def convert_all(
+  jobs: Iterable[tuple[Job, str]], root: str, rate: float | str, executor=None
+) -> Iterator[Converted | tally.Rejection]:
+  """Converts (job, record id) pairs; results come in the order of the jobs."""
+  work = functools.partial(_convert_chunk, root=root, rate=rate)
+  jobs = iter(jobs)
+  chunks = iter(lambda: list(itertools.islice(jobs, _CHUNK)), [])
+  if executor is None:
+    for chunk in chunks:
+      yield from work(chunk)
+    return
+  waiting = collections.deque()
+  for chunk in chunks:
+    waiting.append(executor.submit(work, chunk))
+    if len(waiting) >= _CHUNKS_AHEAD:
+      yield from waiting.popleft().result()
+  for future in waiting:
+    yield from future.result()

@@ -1,0 +1,58 @@
+"""What can be learnt from a folder of WFDB records without reading signals."""
+
+import math
+import os
+from collections.abc import Iterable
+
+
+def find_records(root: str, folder: str = '') -> list[str]:
+  """WFDB records below a folder, sorted.
+
+  A signal file that no header describes counts as a record too: it will be
+  rejected for its missing header instead of vanishing.
+
+  Args:
+    root: the raw folder.
+    folder: where to search, relative to it.
+
+  Returns:
+    Paths without suffix, relative to `root`, separated by '/'.
+  """
+  found, orphans = [], []
+  for path, folders, files in os.walk(os.path.join(root, folder)):
+    folders.sort()
+    stems = {name[:-4] for name in files if name.endswith('.hea')}
+    signals = {name for name in files if name.endswith(('.dat', '.mat'))}
+    where = os.path.relpath(path, root)
+    found += [os.path.join(where, stem) for stem in stems]
+    alone = {name for name in signals if name[:-4] not in stems}
+    for stem in stems if alone else ():  # a header may name other files
+      with open(os.path.join(path, stem + '.hea'), errors='replace') as file:
+        alone -= {line.split(maxsplit=1)[0] for line in file if line.strip()}
+    orphans += [os.path.join(where, name[:-4]) for name in alone]
+  paths = sorted({os.path.normpath(path) for path in found + orphans})
+  return [path.replace(os.sep, '/') for path in paths]
+
+
+def header_fields(comments: Iterable[str]) -> dict[str, str]:
+  """'Age: 51' and '<age>: 51' to {'age': '51'}; the first of a name counts."""
+  fields = {}
+  for comment in comments:
+    name, colon, value = comment.partition(':')
+    if colon:
+      fields.setdefault(name.strip(' <>').lower(), value.strip())
+  return fields
+
+
+def parse_age(text: str) -> float:
+  """Years; nan where the text is none. '>89' is 90."""
+  try:
+    age = 90.0 if text.startswith('>') else float(text)
+  except ValueError:
+    return math.nan
+  return age if 0 <= age <= 150 else math.nan
+
+
+def parse_sex(text: str) -> int:
+  """0 male, 1 female, -1 unknown."""
+  return {'m': 0, 'f': 1}.get(text[:1].lower(), -1)
