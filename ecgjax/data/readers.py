@@ -60,7 +60,9 @@ class Recording(NamedTuple):
     ecg = self.samples.astype(np.float32)
     ecg -= self.baseline.astype(np.float32)
     ecg /= self.gain.astype(np.float32)
-    ecg[self.samples == validate.INVALID] = np.nan
+    missing = self.samples == validate.INVALID
+    if missing.any():
+      ecg[missing] = np.nan
     return ecg
 
 
