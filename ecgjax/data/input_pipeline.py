@@ -9,11 +9,11 @@ and label task; `train_batches` and `eval_batches` then yield batches
 
 The order of the rows is `ecgjax.data.order`; it does not depend on how they
 are read. tf.data reads and parses whole shards in sequence, about twice as
-fast as it shuffles single records, and consecutive shards form windows of up
-to `WINDOW_BYTES`. Rows of one window (PTB-XL at 100 Hz is 0.5 GB) are decoded
-once and kept. More are read window by window, the next one in the background,
-two in memory. Metadata comes from the record table. `ecgjax.data.resident`
-yields the same batches from the memory of the device.
+fast as it shuffles single records. A split of up to `WINDOW_BYTES` (PTB-XL at
+100 Hz is 0.5 GB) is decoded once per process and kept. A larger one is read in
+windows of consecutive shards, the next window in the background, two in
+memory. Metadata comes from the record table. `ecgjax.data.resident` yields the
+same batches from the memory of the device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
@@ -43,7 +43,6 @@ class Split:
   Attributes:
     source: name, config and version of the data set, and the split.
     shards: paths and record counts of the split's shards.
-    features: the `FeaturesDict` of the data set.
     columns: batch field -> [n, ...], every field but `ecg` and `mask`.
     record_ids: [n] strings.
     content_hashes: [n] strings.
@@ -53,11 +52,11 @@ class Split:
     length: samples per lead, L.
     position: [n] where each row is among all records of the split, ascending.
     window: [n] window of each row, ascending.
+    kept: whether the signals are decoded once and kept.
   """
 
   source: dict[str, str]
   shards: tuple[tuple[str, ...], tuple[int, ...]]
-  features: Mapping
   columns: dict[str, np.ndarray]
   record_ids: np.ndarray
   content_hashes: np.ndarray
@@ -67,14 +66,15 @@ class Split:
   length: int
   position: np.ndarray
   window: np.ndarray
+  kept: bool
 
   def __len__(self) -> int:
     return len(self.position)
 
-  @functools.cached_property
-  def ecg(self) -> np.ndarray:
-    """[n, L, C] int16 signals of all rows, read once and kept."""
-    return self.read(0, len(self))
+  @property
+  def name(self) -> str:
+    """'train', 'validation' or 'test'."""
+    return self.source['split']
 
   def read(self, first: int, last: int) -> np.ndarray:
     """Reads the signals of rows [first, last): [last - first, L, C] int16.
@@ -83,22 +83,40 @@ class Split:
       CorruptShard: names the shard.
     """
     wanted = self.position[first:last]
-    ecg = np.empty((len(wanted), self.length, len(self.leads)), np.int16)
-    filled, end = 0, 0
-    for file, length in zip(*self.shards):
-      if np.searchsorted(wanted, end + length) == filled:
-        end += length  # none of its records is wanted
-        continue
-      for batch in table_lib.read_shard(
-        self.features, file, length, (table_lib.SIGNAL,)
-      ):
-        signals = batch[table_lib.SIGNAL]  # [b, T, 12]
-        start, end = end, end + len(signals)
-        rows = wanted[filled : np.searchsorted(wanted, end)] - start
-        part = ecg[filled : filled + len(rows)]
-        part[:] = signals[rows, : self.length][:, :, self.leads]
-        filled += len(rows)
-    return ecg
+    return _read(self.shards, self.leads, self.length, wanted)
+
+
+def _read(shards, leads, length, wanted) -> np.ndarray:
+  """[m, L, C] signals of the records at `wanted` [m], ascending positions."""
+  ends = np.cumsum(shards[1])
+  needed = np.unique(np.searchsorted(ends, wanted, side='right'))
+  position = np.concatenate(
+    [np.arange(ends[shard] - shards[1][shard], ends[shard]) for shard in needed]
+  )  # of the records of the shards that are read
+  rows = np.searchsorted(position, wanted)
+  ecg = np.empty((len(wanted), length, len(leads)), np.int16)
+  filled, end = 0, 0
+  for batch in table_lib.read_shards(
+    [shards[0][shard] for shard in needed],
+    [shards[1][shard] for shard in needed],
+    (table_lib.SIGNAL,),
+  ):
+    signals = batch[table_lib.SIGNAL]  # [b, T, 12]
+    start, end = end, end + len(signals)
+    last = np.searchsorted(rows, end)
+    chosen = signals[rows[filled:last] - start, :length]
+    ecg[filled:last] = chosen[:, :, leads]
+    filled = last
+  return ecg
+
+
+# One entry per split of a run. Label subsets of a split share it.
+@functools.lru_cache(maxsize=4)
+def _read_all(shards, leads, length) -> np.ndarray:
+  """[N, L, C] signals of all records of a split."""
+  ecg = _read(shards, leads, length, np.arange(sum(shards[1])))
+  ecg.setflags(write=False)
+  return ecg
 
 
 def open_split(
@@ -158,8 +176,8 @@ def open_split(
     absent = np.setdiff1d(wanted, table['record_id'])
     if len(absent):
       raise ValueError(
-        f'{len(absent)} records of the label subset, first {absent[0]!r}, are '
-        f'not in split {split!r} of {where}'
+        f'{len(absent)} records of the label subset are not in split {split!r} '
+        f'of {where}; the first is {str(absent[0])!r}'
       )
     drop('not in subset', ~np.isin(table['record_id'], wanted))
   drop('missing lead', ~table['lead_mask'][:, leads].all(axis=1))
@@ -190,6 +208,7 @@ def open_split(
     reasons = ', '.join(f'{k}: {v}' for k, v in dropped.items())
     raise ValueError(f'{where} has no usable {split} record ({reasons})')
   shard_ends = np.cumsum(shards[1])
+  window_records = window_bytes // (stored * num_leads * 2)
   rows_per_shard = np.diff(np.searchsorted(position, shard_ends), prepend=0)
   return Split(
     source={
@@ -199,7 +218,6 @@ def open_split(
       'split': split,
     },
     shards=shards,
-    features=builder.info.features,
     columns={k: np.ascontiguousarray(v[keep]) for k, v in columns.items()},
     record_ids=table['record_id'][keep],
     content_hashes=table['content_hash'][keep],
@@ -208,7 +226,8 @@ def open_split(
     leads=leads,
     length=data.length,
     position=position,
-    window=_windows(rows_per_shard, window_bytes // (stored * num_leads * 2)),
+    window=_windows(rows_per_shard, window_records),
+    kept=len(keep) <= window_records,
   )
 
 
@@ -330,9 +349,10 @@ def batches(
 
 def _signals(split: Split, chunks: Iterable[np.ndarray]):
   """Yields (rows [b], ecg [b, L, C]) for every row of [steps, b] arrays."""
-  if split.window[0] == split.window[-1]:
+  if split.kept:
+    ecg = _read_all(split.shards, split.leads, split.length)
     for rows in itertools.chain.from_iterable(chunks):
-      yield rows, split.ecg[rows]
+      yield rows, ecg[split.position[rows]]
     return
   chunks, ahead = itertools.tee(chunks)
   needed = (

@@ -32,31 +32,44 @@ class Leak(ValueError):
   """A patient or recording is in two splits."""
 
 
-def tables(builder) -> dict[str, dict[str, np.ndarray]]:
-  """'<data set>/<split>' -> record table, for all splits of a data set."""
-  return {
-    f'{builder.name}/{split}': table_lib.read_table(builder, split)
-    for split in builder.info.splits
-  }
+def audit(*builders, allow: bool = False) -> dict:
+  """Compares all splits of one or several prepared data sets.
+
+  Args:
+    *builders: prepared TFDS builders.
+    allow: return the finding instead of raising; it marks the result.
+
+  Returns:
+    kind -> [[part, record id, part, record id], ...], see `find_leaks`.
+
+  Raises:
+    Leak: one line that counts and names the offending pairs.
+  """
+  leaks = find_leaks(
+    {
+      f'{builder.name}/{split}': table_lib.read_table(builder, split)
+      for builder in builders
+      for split in builder.info.splits
+    }
+  )
+  if leaks and not allow:
+    raise Leak(_message(leaks))
+  return leaks
 
 
-def audit(
-  parts: Mapping[str, Mapping[str, np.ndarray]], allow_leak: bool = False
-) -> dict:
-  """Compares all splits with each other.
+def find_leaks(
+  parts: Mapping[str, Mapping[str, np.ndarray]],
+) -> dict[str, list[list[str]]]:
+  """What two splits share.
 
   Args:
     parts: '<data set>/<split>' -> record table with `record_id`,
       `patient_id`, `content_hash` and `source`. Parts of equal split name
       (two training sets) may overlap.
-    allow_leak: return the finding instead of raising; it marks the result.
 
   Returns:
-    {'leaks': {kind: [[part, record id, part, record id], ...]}}; `leaks` is
-    empty when all is well.
-
-  Raises:
-    Leak: one line that counts and names the offending pairs.
+    kind of `KINDS` -> [[part, record id, part, record id], ...], one pair per
+    patient or recording; empty when all is well.
   """
   leaks = {}
   for kind in KINDS:
@@ -67,9 +80,7 @@ def audit(
     pairs = [pair for group in places.values() for pair in _across(group)]
     if pairs:
       leaks[kind] = pairs
-  if leaks and not allow_leak:
-    raise Leak(_message(leaks))
-  return {'leaks': leaks}
+  return leaks
 
 
 def _keys(kind, part, table) -> Iterator[tuple[str, str]]:

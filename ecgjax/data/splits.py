@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from ecgjax.data import table as table_lib
 
 # Shares of the hash split: test below the first bound, validation below the
 # second, training above.
@@ -164,41 +166,43 @@ def label_subset(
       )
     chosen = order[:num_records]
   absent = (labels != 0).any(axis=0) & ~(labels[chosen] != 0).any(axis=0)
-  manifest = {
-    'seed': seed,
-    'fraction': fraction,
-    'num_records': len(chosen),
-    'num_patients': len(np.unique(patient_ids[chosen])),
-    'record_ids': sorted(record_ids[chosen].tolist()),
-    'missing_labels': [str(label_names[k]) for k in np.flatnonzero(absent)],
-  }
-  return manifest | {'sha256': _sha256(manifest)}
+  return manifest(
+    record_ids[chosen],
+    seed=seed,
+    fraction=fraction,
+    num_records=len(chosen),
+    num_patients=len(np.unique(patient_ids[chosen])),
+    missing_labels=[str(label_names[k]) for k in np.flatnonzero(absent)],
+  )
 
 
-def split_manifest(tables: Mapping[str, Mapping[str, np.ndarray]]) -> dict:
-  """Manifest of a patient split: which record and patient is where.
+def manifest(record_ids: Iterable[str], **facts) -> dict:
+  """{'record_ids' (sorted), the facts given, 'sha256' of all that}."""
+  content = {'record_ids': sorted(map(str, record_ids)), **facts}
+  return content | {'sha256': _sha256(content)}
 
-  Args:
-    tables: split -> record table (`ecgjax.data.table.read_table`).
+
+def split_manifest(builder) -> dict:
+  """Which record and patient of a prepared data set is in which split.
 
   Returns:
     {'rows': sorted [record_id, patient_id, split], 'sha256'}.
   """
-  rows = sorted(
-    [str(record), str(patient), split]
-    for split, table in tables.items()
-    for record, patient in zip(table['record_id'], table['patient_id'])
-  )
-  manifest = {'rows': rows}
-  return manifest | {'sha256': _sha256(manifest)}
+  rows = []
+  for split in builder.info.splits:
+    table = table_lib.read_table(builder, split)
+    for record, patient in zip(table['record_id'], table['patient_id']):
+      rows.append([str(record), str(patient), split])
+  content = {'rows': sorted(rows)}
+  return content | {'sha256': _sha256(content)}
 
 
-def write_manifest(manifest: dict, path) -> None:
+def write_manifest(content: dict, path) -> None:
   """Writes a manifest as JSON, at once or not at all."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_suffix('.tmp')
-  temporary.write_text(json.dumps(manifest, indent=1) + '\n')
+  temporary.write_text(json.dumps(content, indent=1) + '\n')
   os.replace(temporary, path)
 
 
@@ -208,13 +212,13 @@ def read_manifest(path) -> dict:
   Raises:
     ValueError: if it was changed since it was written.
   """
-  manifest = json.loads(pathlib.Path(path).read_text())
-  content = {k: v for k, v in manifest.items() if k != 'sha256'}
-  if manifest.get('sha256') != _sha256(content):
+  content = json.loads(pathlib.Path(path).read_text())
+  sha256 = content.pop('sha256', None)
+  if sha256 != _sha256(content):
     raise ValueError(
       f'manifest {path} does not match its sha256; delete it to make it again'
     )
-  return manifest
+  return content | {'sha256': sha256}
 
 
 def _sha256(content: dict) -> str:

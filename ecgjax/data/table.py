@@ -15,6 +15,7 @@ shorter data set.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -55,54 +56,68 @@ def shards(builder, split: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
   return files, tuple(int(length) for length in info.shard_lengths)
 
 
-def read_shard(
-  features, file: str, length: int, names: Sequence[str]
+def read_shards(
+  files: Sequence[str], lengths: Sequence[int], names: Sequence[str]
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Reads some fields of one shard, in order.
+  """Reads some fields of all records of some shards, in order.
 
   Args:
-    features: the `FeaturesDict` of the data set.
-    file: path of the TFRecord file.
-    length: number of records that it has to hold.
+    files: paths of TFRecord files in the folder of a prepared data set, at
+      least one.
+    lengths: number of records that each has to hold.
     names: fields to parse; the bytes of others are skipped.
 
   Yields:
-    name -> [b, ...] with b <= `BATCH`, of the type stated in `features`
+    name -> [b, ...] with b <= `BATCH`, of the type stated in the schema
     (strings as objects of type bytes).
 
   Raises:
-    CorruptShard: if the file is missing, fails a checksum, or holds more or
+    CorruptShard: if a file is missing, fails a checksum, or holds more or
       fewer records.
   """
   import tensorflow as tf
 
-  spec, decode = _parser(features, names)
-  dataset = tf.data.TFRecordDataset(file, buffer_size=READ_AHEAD)
+  parse = _parser(os.path.dirname(files[0]), tuple(names))
   # Parsing whole batches is twice as fast as parsing record by record.
-  dataset = dataset.batch(BATCH).map(
-    lambda serialized: decode(tf.io.parse_example(serialized, spec)),
-    num_parallel_calls=2,
-    deterministic=True,
+  dataset = (
+    tf.data.TFRecordDataset(list(files), buffer_size=READ_AHEAD)
+    .batch(BATCH)
+    .map(parse, num_parallel_calls=2, deterministic=True)
+    .prefetch(2)
   )
-  count = 0
+  missing = sum(lengths)
   try:
-    for batch in dataset.prefetch(2).as_numpy_iterator():
-      count += len(batch[names[0]])
-      if count > length:
+    for batch in dataset.as_numpy_iterator():
+      missing -= len(batch[names[0]])
+      if missing < 0:
         break
       yield batch
   except tf.errors.OpError as error:
-    reason = error.message.splitlines()[0]
+    _check_shards(files, lengths)
     raise CorruptShard(
-      f'shard {file} is damaged or missing ({reason}); prepare the data set '
-      'again'
+      f'records of {os.path.dirname(files[0])} do not have the schema that its '
+      f'features.json states ({error.message.splitlines()[0]}); prepare the '
+      'data set again'
     ) from None
-  if count != length:
-    found = 'more' if count > length else f'only {count}'
-    raise CorruptShard(
-      f'shard {file} should hold {length} records and holds {found}; prepare '
-      'the data set again'
-    )
+  if missing:
+    _check_shards(files, lengths)
+
+
+def _check_shards(files: Sequence[str], lengths: Sequence[int]) -> None:
+  """Raises a `CorruptShard` that names the first damaged shard."""
+  import tensorflow as tf
+
+  for file, length in zip(files, lengths):
+    try:
+      records = tf.data.TFRecordDataset(file).batch(BATCH).as_numpy_iterator()
+      found = f'holds {sum(map(len, records))} records'
+    except tf.errors.OpError as error:
+      found = f'is missing or damaged ({error.message.splitlines()[0]})'
+    if found != f'holds {length} records':
+      raise CorruptShard(
+        f'shard {file} should hold {length} records and {found}; prepare the '
+        'data set again'
+      )
 
 
 def read_table(builder, split: str) -> dict[str, np.ndarray]:
@@ -119,7 +134,7 @@ def read_table(builder, split: str) -> dict[str, np.ndarray]:
 
   Raises:
     ValueError: see `shards`.
-    CorruptShard: see `read_shard`.
+    CorruptShard: see `read_shards`.
   """
   shards(builder, split)  # the errors that name the builder
   return dict(_read_table(str(builder.data_path), split))
@@ -133,10 +148,9 @@ def _read_table(data_path: str, split: str) -> dict[str, np.ndarray]:
   features = builder.info.features
   names = [name for name in features if name != SIGNAL]
   parts = {name: [] for name in names}
-  for file, length in zip(*shards(builder, split)):
-    for batch in read_shard(features, file, length, names):
-      for name in names:
-        parts[name].append(batch[name])
+  for batch in read_shards(*shards(builder, split), names):
+    for name in names:
+      parts[name].append(batch[name])
   table = {}
   for name in names:
     info = features[name].get_tensor_info()
@@ -151,33 +165,37 @@ def _read_table(data_path: str, split: str) -> dict[str, np.ndarray]:
   return table
 
 
-def _parser(features, names: Sequence[str]):
-  """What `parse_example` needs for some fields, and how to decode them.
+@functools.cache
+def _parser(data_path: str, names: tuple[str, ...]):
+  """TensorFlow function: serialized records [b] -> name -> [b, ...].
 
   `tfds` would decode record by record; this is its wire format, batched:
   floats as float32, integers and booleans as int64, and an `Encoding.BYTES`
   tensor as one string.
   """
   import tensorflow as tf
+  import tensorflow_datasets as tfds
 
-  spec, raw, cast = {}, {}, {}
-  for name in names:
-    stored = features[name].get_serialized_info()
-    tensor = features[name].get_tensor_info()
-    wire = stored.tf_dtype
-    if wire == tf.string and tensor.tf_dtype != tf.string:
-      raw[name] = tensor
-    elif wire.is_integer or wire.is_bool:
-      cast[name], wire = wire, tf.int64
-    spec[name] = tf.io.FixedLenFeature(stored.shape, wire)
+  features = tfds.builder_from_directory(data_path).info.features
+  stored = {name: features[name].get_serialized_info() for name in names}
+  tensors = {name: features[name].get_tensor_info() for name in names}
+  spec = {}
+  for name, info in stored.items():
+    whole = info.tf_dtype.is_integer or info.tf_dtype.is_bool
+    dtype = tf.int64 if whole else info.tf_dtype
+    spec[name] = tf.io.FixedLenFeature(info.shape, dtype)
 
-  def decode(parsed):
-    for name, tensor in raw.items():
-      flat = tf.io.decode_raw(parsed[name], tensor.tf_dtype)
-      # Not -1: a data set without labels stores [0].
-      parsed[name] = tf.reshape(flat, (tf.shape(flat)[0], *tensor.shape))
-    for name, dtype in cast.items():
-      parsed[name] = tf.cast(parsed[name], dtype)
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+  def parse(serialized):
+    parsed = tf.io.parse_example(serialized, spec)
+    for name, tensor in tensors.items():
+      if stored[name].tf_dtype == tensor.tf_dtype:
+        parsed[name] = tf.cast(parsed[name], tensor.tf_dtype)
+      else:
+        flat = tf.io.decode_raw(parsed[name], tensor.tf_dtype)
+        # Not -1: a data set without labels stores [0].
+        shape = (tf.shape(serialized)[0], *tensor.shape)
+        parsed[name] = tf.reshape(flat, shape)
     return parsed
 
-  return spec, decode
+  return parse.get_concrete_function()

@@ -1,0 +1,394 @@
+"""Batches: values, order, resume, hosts, padding, and the resident mode."""
+
+import itertools
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+import tiny_dataset
+
+from ecgjax import leads as leads_lib
+from ecgjax.data import input_pipeline, order, resident, table
+from ecgjax.inputs import InputContract, to_model_input
+
+NUM_TRAIN = 43
+# Windows of at least one shard: the training split is streamed in five.
+STREAMED = 9 * tiny_dataset.LENGTH * 12 * 2
+
+
+def make_config(**changes):
+  data = {
+    'rate': 100.0,
+    'length': 40,
+    'leads': ('V2', 'II', 'aVR'),
+    'normalisation': 'record',
+    'task': 'all',
+  }
+  return ml_collections.ConfigDict({'data': data | changes})
+
+
+@pytest.fixture(scope='module')
+def examples():
+  """Training records; two lack a lead, one is of a patient without labels."""
+  found = [tiny_dataset.make_example(i) for i in range(NUM_TRAIN)]
+  found[5]['lead_mask'][leads_lib.LEADS.index('V2')] = False
+  found[6]['lead_mask'][leads_lib.LEADS.index('V6')] = False
+  found[7]['label_mask'][:] = 0
+  found[7]['labels'][:] = 0
+  return found
+
+
+@pytest.fixture(scope='module')
+def builder(examples, tmp_path_factory):
+  directory = tmp_path_factory.mktemp('pipeline') / 'tiny' / '1.0.0'
+  validation = [tiny_dataset.make_example(i) for i in range(100, 111)]
+  splits = {'train': examples, 'validation': validation}
+  return tiny_dataset.write(directory, splits, num_shards=5)
+
+
+@pytest.fixture(scope='module', params=['kept', 'streamed'])
+def split(request, builder):
+  size = STREAMED if request.param == 'streamed' else 1 << 30
+  split = input_pipeline.open_split(
+    builder, 'train', make_config(), window_bytes=size
+  )
+  assert split.kept == (request.param == 'kept')
+  assert len(np.unique(split.window)) == (1 if split.kept else 5)
+  return split
+
+
+def take(batches, count):
+  return list(itertools.islice(batches, count))
+
+
+def assert_same(found, expected):
+  assert len(found) == len(expected)
+  for a, b in zip(found, expected):
+    assert a.keys() == b.keys()
+    for name in a:
+      np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+      assert np.asarray(a[name]).dtype == b[name].dtype, name
+
+
+def records(batches):
+  return [batch['record'].tolist() for batch in batches]
+
+
+def check_row(batch, i, example):
+  """Row i of a batch against the example that was written, field by field."""
+  where = [7, 1, 3]  # V2, II, aVR
+  assert leads_lib.LEADS[7] == 'V2' and leads_lib.LEADS[3] == 'aVR'
+  expected = {
+    'ecg': example['ecg'][:40][:, where],
+    'gain': example['gain'][where],
+    'baseline': example['baseline'][where],
+    'valid_start': 0,
+    'valid_len': min(example['valid_len'], 40),
+    'record': example['record'],
+    'patient': example['patient'],
+    'label': example['labels'],
+    'label_mask': example['label_mask'],
+    'mask': 1.0,
+  }
+  assert batch.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(batch[name][i], value, err_msg=name)
+
+
+def test_values_and_types_of_a_training_epoch(split, examples):
+  steps = input_pipeline.steps_per_epoch(split, 8)
+  assert (len(split), steps) == (41, 5)
+  seen = []
+  for batch in take(input_pipeline.train_batches(split, 8, seed=0), steps):
+    for name, dtype in {
+      'ecg': np.int16, 'gain': np.float32, 'baseline': np.float32,
+      'valid_start': np.int32, 'valid_len': np.int32, 'record': np.int32,
+      'patient': np.int32, 'mask': np.float32, 'label': np.float32,
+      'label_mask': np.float32,
+    }.items():  # fmt: skip
+      assert batch[name].dtype == dtype, name
+    assert batch['ecg'].shape == (8, 40, 3)
+    for i, record in enumerate(batch['record']):
+      check_row(batch, i, examples[record])
+    seen += batch['record'].tolist()
+  assert len(set(seen)) == 40  # every record at most once
+  assert not set(seen) & {5, 7}
+
+
+def test_order_depends_on_seed_and_epoch_only(split):
+  epochs = records(take(input_pipeline.train_batches(split, 8, seed=3), 15))
+  again = records(take(input_pipeline.train_batches(split, 8, seed=3), 15))
+  other = records(take(input_pipeline.train_batches(split, 8, seed=4), 5))
+  assert epochs == again
+  assert epochs[:5] != epochs[5:10] != epochs[10:]
+  assert epochs[:5] != other
+
+
+def test_resume_skips_to_the_step(split):
+  whole = take(input_pipeline.train_batches(split, 8, seed=1), 14)
+  for start in (4, 5, 13):
+    rest = input_pipeline.train_batches(split, 8, seed=1, start_step=start)
+    assert_same(take(rest, 14 - start), whole[start:])
+
+
+def test_hosts_together_read_the_batches_of_one(split):
+  hosts = 4
+  whole = take(input_pipeline.train_batches(split, 8, seed=1), 11)
+  parts = [
+    take(
+      input_pipeline.train_batches(
+        split, 8, seed=1, process_index=host, process_count=hosts
+      ),
+      11,
+    )
+    for host in range(hosts)
+  ]
+  joined = [
+    {name: np.concatenate([p[name] for p in group]) for name in group[0]}
+    for group in zip(*parts)
+  ]
+  assert_same(joined, whole)
+  parts = [
+    input_pipeline.eval_batches(
+      split, 8, process_index=host, process_count=hosts
+    )
+    for host in range(hosts)
+  ]
+  joined = [
+    {name: np.concatenate([p[name] for p in group]) for name in group[0]}
+    for group in zip(*parts)
+  ]
+  assert_same(joined, list(input_pipeline.eval_batches(split, 8)))
+
+
+def test_evaluation_counts_every_record_once(split, examples):
+  batches = list(input_pipeline.eval_batches(split, 8))
+  assert len(batches) == 6
+  for batch in batches:
+    assert batch['ecg'].shape == (8, 40, 3)
+    for i in np.flatnonzero(batch['mask']):
+      check_row(batch, i, examples[batch['record'][i]])
+  mask = np.concatenate([batch['mask'] for batch in batches])
+  assert mask.tolist() == [1.0] * 41 + [0.0] * 7
+  seen = np.concatenate([batch['record'] for batch in batches])[mask > 0]
+  assert seen.tolist() == [i for i in range(NUM_TRAIN) if i not in (5, 7)]
+
+
+def test_resident_batches_are_the_same_bits(split):
+  arrays = resident.load(split)
+  assert arrays['ecg'].dtype == np.int16
+  for start in (0, 7):
+    found = resident.train_batches(split, arrays, 8, seed=2, start_step=start)
+    expected = input_pipeline.train_batches(split, 8, seed=2, start_step=start)
+    found = take(found, 8)
+    assert all(isinstance(x, jax.Array) for x in found[0].values())
+    assert_same(found, take(expected, 8))
+  for host in (0, 1):
+    options = {'process_index': host, 'process_count': 2}
+    assert_same(
+      list(resident.eval_batches(split, arrays, 8, **options)),
+      list(input_pipeline.eval_batches(split, 8, **options)),
+    )
+
+
+def test_any_rows_in_any_order(split, examples):
+  rows = np.array([[40, 0], [21, 40], [3, 3]])
+  batches = list(input_pipeline.batches(split, [rows[:2], rows[2:]]))
+  kept = [i for i in range(NUM_TRAIN) if i not in (5, 7)]
+  assert records(batches) == [[kept[i] for i in pair] for pair in rows]
+  for batch in batches:
+    for i, record in enumerate(batch['record']):
+      check_row(batch, i, examples[record])
+
+
+def test_windows_stay_together_and_are_shuffled(builder):
+  split = input_pipeline.open_split(
+    builder, 'train', make_config(), window_bytes=STREAMED
+  )
+  firsts = set()
+  for epoch in range(20):
+    rows = order.epoch_order(split.position, split.window, 0, epoch)
+    assert sorted(rows) == list(range(41))
+    runs = [w for w, _ in itertools.groupby(split.window[rows].tolist())]
+    assert sorted(runs) == [0, 1, 2, 3, 4]
+    firsts.add(runs[0])
+  assert len(firsts) > 2
+
+
+def test_order_is_uniform():
+  rows, epochs = 12, 3000
+  window = np.zeros(rows, int)
+  counts = np.zeros((rows, rows))
+  for epoch in range(epochs):
+    found = order.epoch_order(np.arange(rows), window, 7, epoch)
+    counts[found, np.arange(rows)] += 1
+  # 121 degrees of freedom: mean 121, standard deviation 15.6.
+  statistic = ((counts - epochs / rows) ** 2 / (epochs / rows)).sum()
+  assert 121 - 4 * 15.6 < statistic < 121 + 4 * 15.6
+
+
+def test_order_is_the_same_on_every_machine():
+  """Hard-coded, computed by the plain Python integers below."""
+  import hashlib
+
+  def mix(x):
+    x = x * 0x9E3779B97F4A7C15 % 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)
+
+  digest = hashlib.sha256(b'ecgjax-order-v1|5|2').digest()
+  record_key = int.from_bytes(digest[:8], 'little')
+  window_key = int.from_bytes(digest[8:16], 'little')
+  position = [3, 4, 9, 10, 11, 20, 21]
+  window = [0, 0, 0, 1, 1, 2, 2]
+  expected = sorted(
+    range(7),
+    key=lambda i: (
+      mix((window[i] + window_key) % 2**64),
+      mix((position[i] + record_key) % 2**64),
+    ),
+  )
+  found = order.epoch_order(np.array(position), np.array(window), 5, 2)
+  assert found.tolist() == expected == [3, 4, 0, 2, 1, 5, 6]
+
+
+def test_subset_of_records(builder, examples):
+  chosen = {'r003', 'r017', 'r040', 'r041'}
+  for window_bytes in (1 << 30, STREAMED):
+    split = input_pipeline.open_split(
+      builder, 'train', make_config(), records=chosen, window_bytes=window_bytes
+    )
+    assert split.record_ids.tolist() == sorted(chosen)
+    assert split.dropped['not in subset'] == NUM_TRAIN - 4
+    batches = take(input_pipeline.train_batches(split, 2, seed=0), 4)
+    assert sorted(sum(records(batches[:2]), [])) == [3, 17, 40, 41]
+    for batch in batches:
+      for i, record in enumerate(batch['record']):
+        check_row(batch, i, examples[record])
+  with pytest.raises(ValueError, match="1 records of .* first is 'r999'"):
+    input_pipeline.open_split(builder, 'train', make_config(), records={'r999'})
+
+
+def test_pretraining_keeps_records_without_labels(builder):
+  config = make_config()
+  supervised = input_pipeline.open_split(builder, 'train', config)
+  pretraining = input_pipeline.open_split(
+    builder, 'train', config, keep_unlabelled=True
+  )
+  assert set(pretraining.record_ids) - set(supervised.record_ids) == {'r007'}
+  assert supervised.dropped['not annotated for the task'] == 1
+  assert pretraining.dropped == {'missing lead': 1}
+  assert supervised.class_names == tiny_dataset.LABEL_NAMES
+  config.data.single_label = True
+  single = input_pipeline.open_split(builder, 'train', config)
+  assert (single.columns['label'].sum(axis=1) <= 1).all()
+  assert single.dropped['several labels'] == 7  # odd multiples of 3
+
+
+def test_without_a_task_there_is_no_label(builder):
+  config = make_config(task='')
+  split = input_pipeline.open_split(builder, 'train', config)
+  (batch,) = take(input_pipeline.train_batches(split, 4, seed=0), 1)
+  assert 'label' not in batch and split.class_names == ()
+
+
+def test_task_that_only_labelled_records_belong_to(tmp_path):
+  """PTB-XL drops records without a statement of the task."""
+  names = ('NORM', 'IMI', 'ASMI', 'NDT', 'LAFB', 'LVH', 'AFIB')
+  labels = np.eye(7, dtype=np.uint8)[[0, 1, 2, 6, 3, 6]]
+  rows = [
+    tiny_dataset.make_example(i, labels=bits, label_mask=np.ones(7, np.uint8))
+    for i, bits in enumerate(labels)
+  ]
+  builder = tiny_dataset.write(
+    tmp_path / 'tiny' / '1.0.0', {'train': rows}, label_names=names
+  )
+  config = make_config(task='superclass')
+  split = input_pipeline.open_split(builder, 'train', config)
+  assert split.dropped['no label of the task'] == 2
+  assert split.class_names == ('NORM', 'MI', 'STTC', 'CD', 'HYP')
+  (batch,) = input_pipeline.eval_batches(split, 4)
+  assert batch['label'].argmax(axis=1).tolist() == [0, 1, 1, 2]
+
+
+def test_batch_fits_the_input_contract(split):
+  batch = next(input_pipeline.eval_batches(split, 4))
+  contract = InputContract.from_config(make_config())
+  ecg = np.asarray(to_model_input(batch, contract)['ecg'])
+  millivolts = (batch['ecg'] - batch['baseline'][:, None]) / batch['gain'][
+    :, None
+  ]
+  for row, length, found in zip(millivolts, batch['valid_len'], ecg):
+    valid = row[:length].astype(float)
+    expected = (row - valid.mean()) / (valid.std() + 1e-5)
+    np.testing.assert_allclose(found[:length], expected[:length], atol=1e-5)
+    assert (found[length:] == 0).all()
+
+
+def test_fingerprint_changes_with_the_data_only(builder, examples, tmp_path):
+  config = make_config()
+
+  def fingerprint(builder, **options):
+    return input_pipeline.fingerprint(
+      input_pipeline.open_split(builder, 'train', config, **options)
+    )
+
+  found = fingerprint(builder)
+  assert found['num_examples'] == 41 and len(found['sha256']) == 64
+  moved = tiny_dataset.write(
+    tmp_path / 'tiny' / '1.0.0', {'train': examples}, num_shards=2
+  )
+  assert fingerprint(moved) == found
+  assert fingerprint(builder, window_bytes=STREAMED) == found
+  assert fingerprint(builder, records={'r001'}) != found
+  changed = [dict(example) for example in examples]
+  changed[20] = tiny_dataset.make_example(
+    20, ecg=examples[20]['ecg'] + 1, content_hash='another'
+  )
+  other = tiny_dataset.write(
+    tmp_path / 'other' / 'tiny' / '1.0.0', {'train': changed}
+  )
+  assert fingerprint(other)['sha256'] != found['sha256']
+  assert fingerprint(other)['num_examples'] == 41
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'rate': 500.0}, r'stored at 100 Hz .* is 500; prepare it with --rate'),
+    ({'length': 51}, r'stores 50 samples .*length is 51; choose 1 to 50'),
+    ({'length': 0}, 'choose 1 to 50'),
+    ({'leads': ('II', 'V7')}, "'V7' is not a standard lead"),
+    ({'leads': ('II', 'ii')}, 'duplicate lead'),
+    ({'task': 'superclass'}, 'superclass'),
+  ],
+)
+def test_what_does_not_fit_is_refused(builder, changes, message):
+  with pytest.raises(ValueError, match=message) as error:
+    input_pipeline.open_split(builder, 'train', make_config(**changes))
+  assert '\n' not in str(error.value)
+
+
+def test_batch_sizes_that_do_not_fit(split):
+  with pytest.raises(ValueError, match='has 41 usable records'):
+    input_pipeline.train_batches(split, 42, seed=0)
+  with pytest.raises(ValueError, match='multiple of the number of processes'):
+    input_pipeline.train_batches(split, 9, seed=0, process_count=2)
+  with pytest.raises(ValueError, match='batch_size is 0'):
+    input_pipeline.eval_batches(split, 0)
+
+
+def test_shard_damaged_during_training_is_named(examples, tmp_path):
+  directory = tmp_path / 'tiny' / '1.0.0'
+  builder = tiny_dataset.write(directory, {'train': examples}, num_shards=5)
+  split = input_pipeline.open_split(
+    builder, 'train', make_config(), window_bytes=STREAMED
+  )
+  path = sorted(directory.glob('*tfrecord*'))[3]
+  data = bytearray(path.read_bytes())
+  data[2000] ^= 4
+  path.write_bytes(data)
+  with pytest.raises(table.CorruptShard, match=path.name):
+    take(input_pipeline.train_batches(split, 8, seed=0), 5)
