@@ -60,8 +60,8 @@ def plot_ecg(
 ) -> Figure:
   """Draws an ECG on ECG paper.
 
-  Every lead is drawn about its own median, so that an offset of the amplifier
-  does not push it off its row; nothing is filtered.
+  Every stretch is drawn about its own median, so that an offset or drift of the
+  electrode does not push it off its row; nothing is filtered.
 
   Args:
     ecg: [L, C] millivolts; NaN leaves a gap.
@@ -101,10 +101,7 @@ def plot_ecg(
       f'seconds {start} to {start + seconds} hold no signal; the recording '
       f'has {len(ecg) / rate:g} s'
     )
-  level = np.zeros(len(leads))
-  recorded = ~np.isnan(ecg).all(axis=0)
-  level[recorded] = np.nanmedian(ecg[:, recorded], axis=0)
-  ecg = (ecg - level)[window]
+  ecg = ecg[window]
   if attribution is not None:
     attribution = _scale_attribution(attribution, window, ecg.shape)
 
@@ -147,7 +144,10 @@ def _arrange(ecg, attribution, leads, layout) -> list[_Segment]:
       return _Segment(row, lead, first, None, None)
     part, column = slice(first, last), leads.index(lead)
     shown = None if attribution is None else attribution[part, column]
-    return _Segment(row, lead, first, ecg[part, column], shown)
+    trace = ecg[part, column]
+    if not np.isnan(trace).all():
+      trace = trace - np.nanmedian(trace)
+    return _Segment(row, lead, first, trace, shown)
 
   if layout == '12x1':
     return [segment(row, lead, 0, size) for row, lead in enumerate(leads)]
@@ -263,7 +263,7 @@ def _annotate(figure, title, synthetic, rate, attributed, width) -> None:
       fontsize=10, fontweight='bold', ha='right', va='center',
     )  # fmt: skip
   figure.text(left, top, title, fontsize=10, va='center', color=_INK)
-  scale = f'{SPEED:g} mm/s    {GAIN:g} mm/mV    {rate:g} Hz'
+  scale = f'{SPEED:g} mm/s, {GAIN:g} mm/mV, {rate:g} Hz'
   if attributed:
-    scale += '    blue: attribution'
+    scale += ', blue: attribution'
   figure.text(left, 0.5 * _FOOTER / height, scale, fontsize=8, va='center')

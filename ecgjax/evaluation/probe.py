@@ -1,15 +1,17 @@
-"""Linear probe `standardised_lr` (specification: protocol, section 4).
+"""Linear probes on frozen features (specification: protocol, section 4).
 
-Features are standardised with the training subset, each label gets an L2
-logistic regression, and one C serves all labels: the one with the best macro
-AUROC on validation. Fitting sees training and validation data only; the test
-split is scored afterwards, by `Probe.predict`.
+`standardised_lr`, the protocol's, standardises features with the training
+subset and gives each label an L2 logistic regression; one C serves all labels:
+the one with the best macro AUROC on validation. `reference` is the LCD authors'
+recipe. Fitting sees training and validation data only; the test split is scored
+afterwards, by `predict`.
 """
 
 import warnings
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
@@ -137,7 +139,7 @@ def _standardise(features, mean, deviation) -> np.ndarray:
 def _predict(inputs, weights, bias, constant) -> np.ndarray:
   """Logistic scores [N, K]; the constant where a label has one."""
   logits = inputs @ weights + bias
-  scores = np.exp(-np.logaddexp(0, -logits))
+  scores = special.expit(logits)
   return np.where(np.isnan(constant), scores, constant)
 
 
@@ -184,3 +186,109 @@ def _fit(model, inputs, positive) -> bool:
         warning.message, warning.category, warning.filename, warning.lineno
       )
   return converged
+
+
+class ReferenceProbe(NamedTuple):
+  """A linear softmax classifier on raw features.
+
+  Attributes:
+    weights: [D, K].
+    bias: [K].
+    epoch: the one with the lowest validation loss, from 1.
+    num_dropped: training records without exactly one label.
+  """
+
+  weights: np.ndarray
+  bias: np.ndarray
+  epoch: int
+  num_dropped: int
+
+  def predict(self, features: np.ndarray) -> np.ndarray:
+    """Softmax probabilities [N, K] of features [N, D]."""
+    logits = np.asarray(features, np.float64) @ self.weights + self.bias
+    return special.softmax(logits, axis=1)
+
+
+def reference(
+  train_features: np.ndarray,
+  train_labels: np.ndarray,
+  val_features: np.ndarray,
+  val_labels: np.ndarray,
+  *,
+  train_label_mask: np.ndarray | None = None,
+  val_label_mask: np.ndarray | None = None,
+  epochs: int = 100,
+  batch_size: int = 128,
+  learning_rate: float = 1e-3,
+  seed: int = 0,
+) -> ReferenceProbe:
+  """The LCD authors' probe, for parity runs only (specification: LCD, 7).
+
+  One linear layer on features that are not standardised, softmax cross-entropy,
+  Adam, the epoch with the lowest validation loss. Records without exactly one
+  label, all annotated, are dropped, as the authors do.
+
+  Args:
+    train_features: [N, D].
+    train_labels: [N, K] in {0, 1}.
+    val_features: [M, D].
+    val_labels: [M, K].
+    train_label_mask: [N, K], 0 where a label was not annotated.
+    val_label_mask: [M, K].
+    epochs: over the training records.
+    batch_size: the last, smaller batch is kept.
+    learning_rate: of Adam.
+    seed: of the order of records and of the first weights.
+
+  Returns:
+    The classifier.
+
+  Raises:
+    ValueError: if no training or no validation record has exactly one label.
+  """
+  train, rows = _single_label(train_labels, train_label_mask)
+  val, val_rows = _single_label(val_labels, val_label_mask)
+  if not (len(train) and len(val)):
+    raise ValueError(
+      'the reference probe needs records with exactly one label in train and '
+      'validation; use standardised_lr for multi-label data'
+    )
+  inputs = np.asarray(train_features, np.float64)[rows]
+  val_inputs = np.asarray(val_features, np.float64)[val_rows]
+  size, classes = inputs.shape[1], np.shape(train_labels)[1]
+  generator = np.random.default_rng(seed)
+  bound = 1 / np.sqrt(size)  # the default of a PyTorch linear layer
+  theta = generator.uniform(-bound, bound, (size + 1, classes))  # bias last
+  first, second, step = np.zeros_like(theta), np.zeros_like(theta), 0
+  best = (np.inf, 0, theta)
+  for epoch in range(1, epochs + 1):
+    order = generator.permutation(len(inputs))
+    for start in range(0, len(inputs), batch_size):
+      batch = order[start : start + batch_size]
+      error = special.softmax(inputs[batch] @ theta[:-1] + theta[-1], axis=1)
+      error[np.arange(len(batch)), train[batch]] -= 1
+      error /= len(batch)
+      gradient = np.vstack([inputs[batch].T @ error, error.sum(axis=0)])
+      step += 1
+      first = 0.9 * first + 0.1 * gradient
+      second = 0.999 * second + 0.001 * gradient**2
+      scale = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+      theta = theta - learning_rate * first / (1 - 0.9**step) / scale
+    logits = val_inputs @ theta[:-1] + theta[-1]
+    log_p = special.log_softmax(logits, axis=1)
+    loss = -log_p[np.arange(len(val)), val].mean()
+    if loss < best[0]:
+      best = (loss, epoch, theta)
+  _, epoch, theta = best
+  dropped = len(train_labels) - len(train)
+  return ReferenceProbe(theta[:-1], theta[-1], epoch, dropped)
+
+
+def _single_label(labels, label_mask) -> tuple[np.ndarray, np.ndarray]:
+  """Class and row of the records with exactly one label, all annotated."""
+  labels = np.asarray(labels) > 0
+  single = labels.sum(axis=1) == 1
+  if label_mask is not None:
+    single &= np.asarray(label_mask).astype(bool).all(axis=1)
+  rows = np.flatnonzero(single)
+  return labels[rows].argmax(axis=1), rows
