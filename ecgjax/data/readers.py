@@ -5,28 +5,22 @@ reserved because a header says so, and what cannot be read is a `BadRecord`.
 """
 
 import os
-import stat
 from typing import NamedTuple
 
 import numpy as np
 
 from ecgjax import leads as leads_lib
-from ecgjax.data import validate, wfdb_header
+from ecgjax.data import (
+  raw_files,
+  resample,
+  validate,
+  wfdb_fallback,
+  wfdb_header,
+)
 from ecgjax.data.validate import BadRecord
 
-# Per lead. 2.3 hours at 500 Hz; 12 leads of it are 100 MB.
-MAX_SAMPLES = 1 << 22
-MAX_SIGNALS = 64
-# Bytes per sample of the storage formats that have a fixed size.
-_BYTES = {
-  '8': 1, '80': 1, '16': 2, '61': 2, '160': 2, '24': 3, '32': 4,
-  '212': 3 / 2, '310': 4 / 3, '311': 4 / 3,
-}  # fmt: skip
-# Digital value of a missing sample, where it is not that of format 16.
-_INVALID = {
-  '80': -128, '212': -2048, '310': -512, '311': -512, '24': -(1 << 23),
-  '32': -(1 << 31),
-}  # fmt: skip
+# Per lead: 70 minutes at 500 Hz. No step below needs more than 1 GB for it.
+MAX_SAMPLES = 1 << 21
 # MATLAB level 4: int16, little endian, full matrix, real; name 'val'.
 _MAT_OFFSET = 24
 _MAT_TYPE = 30
@@ -64,61 +58,6 @@ class Recording(NamedTuple):
     if missing.any():
       ecg[missing] = np.nan
     return ecg
-
-
-def confine(path: str, root: str) -> str:
-  """Resolves a path from a table or header and keeps it under the raw folder.
-
-  Args:
-    path: absolute, or relative to `root`.
-    root: the raw folder.
-
-  Returns:
-    The path without links.
-
-  Raises:
-    BadRecord: `outside_root`.
-  """
-  root = os.path.realpath(root)
-  try:
-    real = os.path.realpath(os.path.join(root, path))
-  except ValueError:  # a null byte
-    real = ''
-  if not real.startswith(os.path.join(root, '')):
-    raise BadRecord('outside_root', f'{path!r} leaves the raw folder')
-  return real
-
-
-def _open(path: str, root: str, absent: str) -> tuple[int, int]:
-  """Opens a regular file under `root`; returns (descriptor, bytes).
-
-  Raises:
-    BadRecord: `outside_root`, `unreadable` or the reason `absent`.
-  """
-  if os.path.islink(path):
-    path = confine(path, root)
-  try:
-    # Not blocking, so that a named pipe cannot hold us up.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
-  except FileNotFoundError:
-    raise BadRecord(absent, f'no file {os.path.basename(path)}') from None
-  except (OSError, ValueError) as error:
-    raise BadRecord('unreadable', str(error)) from None
-  status = os.fstat(descriptor)
-  if not stat.S_ISREG(status.st_mode):
-    os.close(descriptor)
-    raise BadRecord('unreadable', 'not a regular file')
-  return descriptor, status.st_size
-
-
-def _read(path: str, root: str, absent: str, limit: int) -> bytes:
-  descriptor, size = _open(path, root, absent)
-  try:
-    if size > limit:
-      raise BadRecord('too_large', f'{size} bytes, at most {limit} are read')
-    return os.read(descriptor, size)
-  finally:
-    os.close(descriptor)
 
 
 def lead_order(names, required=leads_lib.LEADS) -> list[int]:
@@ -162,105 +101,138 @@ def read_wfdb(
     required: leads that must be there.
 
   Raises:
-    BadRecord: see `validate`; `file` is relative to `root`.
+    BadRecord: see `validate`; its `file` is `path`.
   """
   try:
-    return _read_wfdb(os.fspath(path), root, max_samples, required)
+    return _read_record(os.fspath(path), root, max_samples, required)
   except BadRecord as error:
-    if not error.file:
-      raise BadRecord(error.reason, error.detail, str(path)) from None
-    raise
+    raise BadRecord(error.reason, error.detail, str(path)) from None
 
 
-def _read_wfdb(path, root, max_samples, required) -> Recording:
-  base = confine(path, root)
-  try:
-    data = _read(base + '.hea', root, 'missing_file', wfdb_header.MAX_BYTES)
-  except BadRecord as error:
-    if error.reason == 'missing_file' and any(
-      os.path.exists(base + suffix) for suffix in ('.dat', '.mat')
-    ):
-      raise BadRecord('missing_header', error.detail) from None
-    raise
-  header = wfdb_header.parse(data)
+def _read_record(path, root, max_samples, required, whole=True) -> Recording:
+  """`read_wfdb`, of a whole record or one segment."""
+  base = raw_files.confine(path, root)
+  header = _read_header(base, root)
+  if header.samples is not None:
+    if header.samples > max_samples:
+      raise BadRecord('too_large', f'{header.samples} samples claimed')
+    if header.samples < 2:
+      raise BadRecord('too_short', f'{header.samples} samples')
   if header.segments:
-    raise BadRecord('unreadable', 'records of several segments')
+    if not whole:
+      raise BadRecord('header_malformed', 'segments within a segment')
+    return _join(header, base, root, max_samples, required)._replace(file=path)
   signals = header.signals
   order = lead_order([signal.lead for signal in signals], required)
-  claimed = header.samples or 0
-  if claimed > max_samples or len(signals) > MAX_SIGNALS:
-    raise BadRecord(
-      'too_large', f'{len(signals)} x {header.samples} samples claimed'
-    )
   first = signals[0]
-  folder = os.path.dirname(base)
   for name in {signal.file for signal in signals}:
-    if '/' in name or '\\' in name or name in ('.', '..', '~'):
-      raise BadRecord('outside_root', f'signal file {name!r} in the header')
-  if (
-    any(
-      signal[:5] != (first.file, '16', 1, 0, first.offset) or signal.block
-      for signal in signals
-    )
-    or header.samples is None
+    raw_files.require_plain(name)
+  if header.samples is not None and all(
+    signal[:5] == (first.file, '16', 1, 0, first.offset) and not signal.block
+    for signal in signals
   ):
-    raise BadRecord('unreadable', 'not yet')
-  samples = _read_int16(os.path.join(folder, first.file), root, header)
-  # Lead after lead in memory: every later step works along time.
-  samples = np.ascontiguousarray(samples.T[order])  # [C, T]
-  signals = [signals[k] for k in order]
-  total = samples.view(np.uint16).sum(axis=1, dtype=np.uint16)
-  checked = _verify_checksums(signals, total)
+    samples = _read_int16(base, root, header)  # [C, T], as in the header
+    gain = np.array([signal.gain for signal in signals])
+    baseline = np.array([float(signal.baseline) for signal in signals])
+    totals = samples.view(np.uint16).sum(axis=1, dtype=np.uint16).tolist()
+  else:
+    samples, gain, baseline, totals = wfdb_fallback.read(
+      base, root, header, max_samples
+    )
+  checked = _verify_checksums(signals, totals)
+  if order != list(range(len(signals))):
+    samples, gain, baseline = samples[order], gain[order], baseline[order]
   return Recording(
     samples.T,
-    np.array([signal.gain for signal in signals]),
-    np.array([float(signal.baseline) for signal in signals]),
+    gain,
+    baseline,
     header.rate,
-    tuple(signal.lead for signal in signals),
+    tuple(signals[k].lead for k in order),
     header.comments,
     checked,
     path,
   )
 
 
-def _read_int16(path, root, header) -> np.ndarray:
-  """The fast path: [T, C] int16 in the order of the file."""
-  signals = header.signals
-  offset = signals[0].offset
-  expected = offset + 2 * header.samples * len(signals)
-  descriptor, size = _open(path, root, 'missing_signal_file')
+def _read_header(base: str, root: str) -> wfdb_header.Header:
   try:
-    if size != expected:
-      raise BadRecord(
-        'short_file' if size < expected else 'long_file',
-        f'{size} bytes, {expected} expected',
-      )
-    data = os.read(descriptor, size)
-  finally:
-    os.close(descriptor)
-  if path.endswith('.mat'):
-    kind, rows, columns = np.frombuffer(data, '<i4', 3)
-    if (offset, kind, rows, columns) != (
-      _MAT_OFFSET,
-      _MAT_TYPE,
-      len(signals),
-      header.samples,
+    limit = wfdb_header.MAX_BYTES
+    return wfdb_header.parse(
+      raw_files.read(base + '.hea', root, 'missing_file', 0, limit)
+    )
+  except BadRecord as error:
+    if error.reason == 'missing_file' and any(
+      os.path.exists(base + suffix) for suffix in ('.dat', '.mat')
     ):
-      raise BadRecord(
-        'mat_header', f'type {kind}, {rows} x {columns}, offset {offset}'
-      )
-  return np.frombuffer(data, '<i2', offset=offset).reshape(-1, len(signals))
+      raise BadRecord('missing_header', error.detail) from None
+    if error.reason == 'long_file':
+      raise BadRecord('too_large', f'header of {error.detail}') from None
+    raise
+
+
+def _read_int16(base, root, header) -> np.ndarray:
+  """The fast path: [C, T] int16 in the order of the file."""
+  signals = header.signals
+  name, offset = signals[0].file, signals[0].offset
+  path = os.path.join(os.path.dirname(base), name)
+  size = offset + 2 * header.samples * len(signals)
+  data = raw_files.read(path, root, 'missing_signal_file', size, size)
+  if name.endswith('.mat'):
+    expected = [_MAT_TYPE, len(signals), header.samples]
+    if (
+      offset != _MAT_OFFSET
+      or expected != np.frombuffer(data, '<i4', 3).tolist()
+    ):
+      raise BadRecord('mat_header', f'{name} is not {expected[1:]} of int16')
+  samples = np.frombuffer(data, '<i2', offset=offset)
+  # Lead after lead in memory: every later step works along time.
+  return np.ascontiguousarray(samples.reshape(-1, len(signals)).T)
 
 
 def _verify_checksums(signals, totals) -> bool:
-  """True if all signals have a checksum, which then is right."""
+  """True if all signals have a checksum; it is right then."""
   checked = True
-  for signal, total in zip(signals, totals.tolist()):
+  for signal, total in zip(signals, totals):
     if signal.checksum is None:
       checked = False
     elif (total - signal.checksum) % 65536:
       raise BadRecord(
         'checksum',
-        f'lead {signal.lead}: sum {total}, header {signal.checksum % 65536}',
+        f'lead {signal.lead}: sum {total % 65536}, header '
+        f'{signal.checksum % 65536}',
       )
   return checked
+
+
+def _join(header, base, root, max_samples, required) -> Recording:
+  """Reads a record of several segments with the same leads."""
+  claimed = sum(length for _, length in header.segments)
+  if claimed > max_samples:
+    raise BadRecord('too_large', f'{claimed} samples in segments')
+  if header.samples not in (None, claimed):
+    raise BadRecord('header_malformed', f'{claimed} samples in segments')
+  parts = []
+  for name, length in header.segments:
+    if length:  # else it describes the leads of the others
+      raw_files.require_plain(name)
+      path = os.path.join(os.path.dirname(base), name)
+      part = _read_record(path, root, max_samples, required, whole=False)
+      if len(part.samples) != length:
+        raise BadRecord('wrong_length', f'segment {name}, not {length} samples')
+      parts.append(part)
+  if not parts or any(
+    (part.leads, part.rate) != (parts[0].leads, header.rate) for part in parts
+  ):
+    raise BadRecord('header_malformed', 'segments of other leads or rates')
+  microvolts = np.concatenate([part.millivolts() for part in parts]) * 1e3
+  gain = np.full(microvolts.shape[1], 1e3)
+  samples, gain = resample.fit_int16(microvolts, gain)
+  return Recording(
+    samples,
+    gain,
+    np.zeros_like(gain),
+    header.rate,
+    parts[0].leads,
+    header.comments,
+    all(part.checksum_checked for part in parts),
+  )

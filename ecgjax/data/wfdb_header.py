@@ -60,14 +60,14 @@ class Header(NamedTuple):
     rate: sampling rate, Hz.
     samples: per lead as claimed; None if not given.
     signals: one per lead; empty for a record of several segments.
-    segments: record names of the segments; empty for a plain record.
+    segments: (record name, samples) of each; empty for a plain record.
     comments: without the leading '#'.
   """
 
   rate: float
   samples: int | None
   signals: tuple[Signal, ...]
-  segments: tuple[str, ...]
+  segments: tuple[tuple[str, int], ...]
   comments: tuple[str, ...]
 
 
@@ -202,8 +202,12 @@ def parse(data: bytes) -> Header:
       f'{expected} signals announced, {len(lines) - 1} described',
     )
   if segments:
-    return Header(
-      rate, samples, (), tuple(line.split()[0] for line in lines[1:]), comments
-    )
+    parts = [line.split() for line in lines[1:]]
+    if any(len(part) < 2 or not part[1].isdecimal() for part in parts):
+      raise validate.BadRecord('header_malformed', 'a segment line')
+    parts = tuple((part[0], int(part[1])) for part in parts)
+    return Header(rate, samples, (), parts, comments)
+  if not expected:
+    raise validate.BadRecord('header_signal_count', 'no signals')
   signals = tuple(_signal(line) for line in lines[1:])
   return Header(rate, samples, signals, (), comments)

@@ -1,0 +1,88 @@
+"""Files of a raw folder: paths that stay inside, sizes known before reading."""
+
+import os
+import stat
+
+from ecgjax.data.validate import BadRecord
+
+
+def confine(path: str, root: str) -> str:
+  """Resolves a path from a table or header and keeps it under the raw folder.
+
+  Args:
+    path: absolute, or relative to `root`.
+    root: the raw folder.
+
+  Returns:
+    The path without links.
+
+  Raises:
+    BadRecord: `outside_root`.
+  """
+  root = os.path.realpath(root)
+  try:
+    real = os.path.realpath(os.path.join(root, path))
+  except ValueError:  # a null byte
+    real = ''
+  if not real.startswith(os.path.join(root, '')):
+    raise BadRecord('outside_root', f'{path!r} leaves the raw folder')
+  return real
+
+
+def require_plain(name: str):
+  """File names in a header are in the folder of the header.
+
+  Raises:
+    BadRecord: `outside_root`.
+  """
+  if '/' in name or '\\' in name or name in ('.', '..'):
+    raise BadRecord('outside_root', f'the header names a path: {name!r}')
+
+
+def open_regular(path: str, root: str, absent: str) -> tuple[int, int]:
+  """Opens a regular file under `root`.
+
+  Args:
+    path: in a folder that `confine` returned.
+    root: the raw folder.
+    absent: reason code if there is no such file.
+
+  Returns:
+    (descriptor, size in bytes).
+
+  Raises:
+    BadRecord: `outside_root`, `unreadable` or the reason `absent`.
+  """
+  try:
+    if os.path.islink(path):
+      path = confine(path, root)
+    # Not blocking, so that a named pipe cannot hold us up.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
+  except FileNotFoundError:
+    raise BadRecord(absent, f'no file {os.path.basename(path)}') from None
+  except OSError as error:
+    raise BadRecord('unreadable', str(error.strerror)) from None
+  status = os.fstat(descriptor)
+  if not stat.S_ISREG(status.st_mode):
+    os.close(descriptor)
+    raise BadRecord('unreadable', 'not a regular file')
+  return descriptor, status.st_size
+
+
+def check_size(size: int, least: int, most: int):
+  """Raises `short_file` or `long_file` unless least <= size <= most (bytes)."""
+  if not least <= size <= most:
+    raise BadRecord(
+      'short_file' if size < least else 'long_file',
+      f'{size} bytes, {least} expected',
+    )
+
+
+def read(path: str, root: str, absent: str, least: int, most: int) -> bytes:
+  """Reads a file of `least` to `most` bytes, see `open_regular`."""
+  descriptor, size = open_regular(path, root, absent)
+  try:
+    check_size(size, least, most)
+    return os.read(descriptor, size)
+  finally:
+    os.close(descriptor)
