@@ -1,0 +1,131 @@
+"""Longitudinal patient contrast on unlabelled ECGs, then a linear probe.
+
+  python -m ecgjax.main --config=configs/longitudinal.py --workdir=runs/long
+  python -m ecgjax.main --config=configs/longitudinal.py:dataset=mimic_iv_ecg,\
+preset=pod --workdir=...
+
+Arguments: dataset=synthetic|ptbxl|mimic_iv_ecg|code15|wfdb_folder, preset=
+  default  two ECGs of each patient, crop and noise, batch 256 (128 patients)
+  pod      global batch 4096, LARS, bfloat16 encoder at full width, on every
+           host of a TPU pod or GPU cluster (config.distributed)
+  pclr     as published: two ECGs, no augmentation, patients with one ECG left
+           out (the loss is half of the published one)
+  simclr   two augmented copies of one ECG; the patient plays no role
+  cmsc     CLOCS: the two halves of one ECG
+  3kg      two copies of one ECG, rotated as vectorcardiograms
+  smoke    a few steps on the smallest data, under a minute on two cores
+
+Times and figures: README.md, "Results".
+"""
+
+from ecgjax import config as config_lib
+
+
+def get_config(argument: str | None = None):
+  choice = config_lib.parse_argument(
+    argument, dataset='synthetic', preset='default'
+  )
+  synthetic = choice['dataset'] == 'synthetic'
+  config = config_lib.common(choice['dataset'])
+  config.method = 'longitudinal'
+  config.num_epochs = 40 if synthetic else 100
+  config.model.name = 'resnet1d'
+  config.model.kwargs = {'width': 0.25}
+  config.optimizer.name = 'adamw'
+  config.optimizer.weight_decay = 1e-4
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_steps = 50
+  config.longitudinal = {
+    # What is in a batch (data/patients.py); batch_size counts ECGs.
+    'ecgs_per_patient': 2,
+    'singletons': 'augment',  # or 'drop', 'negatives_only'
+    'singleton_weight': 1.0,  # of a patient with one ECG as an anchor
+    'min_gap': 1.0,  # days between two ECGs of a patient, where there is choice
+    'max_gap': 0.0,  # days; 0: none
+    'gap_edges': (30.0, 365.0),  # days, limits of the strata of gaps
+    'gap_quota': (),  # share of the patients that a stratum gets; (): free
+    # What is contrasted (methods/longitudinal.py).
+    'views': 'ecg',  # or 'augmented', 'halves'
+    'loss': 'lpc',  # or 'clocs'
+    'temperature': 0.1,
+    'learned_temperature': False,
+    'gap_weight': 'none',  # or 'exponential', 'strata'
+    'gap_days': 365.0,  # of 'exponential': the weight falls to 1/e
+    'gap_stratum_weights': (1.0, 1.0, 1.0),  # of 'strata'
+    'gap_floor': 0.05,  # least weight of a pair
+    'label_change_weight': 1.0,  # of a pair whose labels differ
+    'queue': 0,  # embeddings of earlier batches as negatives
+    'queue_tau': 0.99,  # of the EMA encoder that fills the queue
+    'branches': 'joint',  # or 'tied': one encoder for every lead
+    'head_width': 320,
+    'augmentation': 'crop',  # or 'rotate_heart', 'none'
+    'min_crop': 0.5,
+    'time_out': 0.5,
+    'noise_snr_db': (12.0, 30.0),  # range; (): no noise
+    'lead_dropout': 0.0,
+  }
+  config_lib.choose(
+    'preset',
+    choice['preset'],
+    {
+      'default': _default,
+      'pod': _pod,
+      'pclr': _pclr,
+      'simclr': _simclr,
+      'cmsc': _cmsc,
+      '3kg': _3kg,
+      'smoke': _smoke,
+    },
+  )(config)
+  return config.lock()
+
+
+def _default(config):
+  del config
+
+
+def _pod(config):
+  config.distributed = True
+  config.parallel = 'jit'
+  config.batch_size = 4096
+  config.bfloat16 = True
+  config.model.kwargs.width = 1.0
+  config.optimizer.name = 'lars'
+  # 0.3 for every 256 rows, SimCLR's rule.
+  config.optimizer.learning_rate = 0.3 * config.batch_size / 256
+  config.optimizer.weight_decay = 1e-6
+  config.optimizer.warmup_steps = 1000
+  config.data.resident = False
+
+
+def _pclr(config):
+  config.longitudinal.singletons = 'drop'
+  config.longitudinal.augmentation = 'none'
+
+
+def _simclr(config):
+  config.longitudinal.ecgs_per_patient = 1
+  config.longitudinal.views = 'augmented'
+  config.batch_size = 128  # two views each
+
+
+def _cmsc(config):
+  _simclr(config)
+  config.longitudinal.views = 'halves'
+  config.longitudinal.loss = 'clocs'
+  config.longitudinal.augmentation = 'none'
+
+
+def _3kg(config):
+  _simclr(config)
+  config.longitudinal.augmentation = 'rotate_heart'
+
+
+def _smoke(config):
+  if config.data.name == 'synthetic':
+    config.data.size = 'tiny'
+  config.batch_size = 16
+  config.num_steps = 6
+  config.optimizer.warmup_steps = 2
+  config.log_every = 1
+  config.bootstrap_draws = 1000
