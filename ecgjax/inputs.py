@@ -95,7 +95,7 @@ def to_model_input(batch: dict, contract: InputContract) -> dict:
     contract: what the model expects.
 
   Returns:
-    The batch with `ecg` float32, normalised, and without the storage fields.
+    The batch with `ecg` float32 (or wider), normalised, and without the storage fields.
 
   Raises:
     ValueError: if `ecg` is not [B, contract.length, len(contract.leads)].
@@ -111,7 +111,7 @@ def to_model_input(batch: dict, contract: InputContract) -> dict:
   if 'gain' in batch:
     ecg = ecg.astype(jnp.float32) - batch['baseline'][:, None, :]
     ecg = ecg / batch['gain'][:, None, :]
-  ecg = ecg.astype(jnp.float32)
+  ecg = ecg.astype(jnp.promote_types(ecg.dtype, jnp.float32))
   if 'valid_len' in batch:
     position = jnp.arange(ecg.shape[1]) - batch['valid_start'][:, None]
     valid = (position >= 0) & (position < batch['valid_len'][:, None])

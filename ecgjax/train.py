@@ -210,7 +210,7 @@ def train(
     disable=None if jax.process_index() == 0 else True,
   )
   iterator = batches(step) if step < config.num_steps else iter(())
-  with preemption.Preemption() as signal, bar:
+  with preemption.Preemption() as signal, writer, bar:
     while step < config.num_steps and not stopped_early:
       state, metrics = step_fn(state, next(iterator))
       step += 1
@@ -247,16 +247,14 @@ def train(
         speed.pause(step)
       if evaluating:
         logger.info(
-          '%s', _line(description or config.method, step, config, row)
+          '%s', _line(step, config, row)
         )
         stopped_early = exhausted(config, workdir, step)
       if interrupted and step < config.num_steps:
-        writer.close()
         raise Interrupted(
           f'stopped by SIGTERM at step {step} of {config.num_steps}; state '
           'saved, the same command resumes'
         )
-  writer.close()
   return Trained(
     state, initial, checkpointer, speed.median(), time.monotonic() - started
   )

@@ -60,7 +60,10 @@ class MetricWriter:
       for name, value in metrics.items():
         self._board.add_scalar(name, value, step)
 
-  def close(self) -> None:
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception) -> None:
     for file in (self._file, self._board):
       if file is not None:
         file.close()

@@ -43,7 +43,7 @@ def make_train_step(
       }
     new = (params, aux.model_state, opt_state, target)
     old = (state.params, state.model_state, state.opt_state, state.target)
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     new = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     params, model_state, opt_state, target = new

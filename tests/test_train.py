@@ -1,0 +1,182 @@
+"""The loop on batches that NumPy makes: no data set, no TensorFlow."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from configs import lcd as lcd_config
+from ecgjax import train as train_lib
+from ecgjax.inputs import InputContract
+from ecgjax.methods import lcd
+from ecgjax.training import checkpoints
+from ecgjax.training import optimizers
+from ecgjax.training import parallel
+from ecgjax.training import train_state
+from ecgjax.training import train_step
+
+
+def make_config(**fields):
+  config = lcd_config.get_config().copy_and_resolve_references()
+  config.data.leads = ('II', 'V1')
+  config.data.length = 64
+  config.batch_size = 8
+  config.num_steps = 6
+  config.eval_every = 2
+  config.log_every = 1
+  config.best_metric = 'train_loss'
+  config.update(fields)
+  return config
+
+
+def batches(start, bad_step=None):
+  step = start
+  while True:
+    rng = np.random.default_rng(step)
+    ecg = rng.normal(size=(8, 64, 2)).astype(np.float32)
+    if step == bad_step:
+      ecg[3, 5, 1] = np.nan
+    yield {'ecg': ecg, 'record': np.arange(8, dtype=np.int32)}
+    step += 1
+
+
+def metrics(workdir):
+  text = (workdir / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  trained = train_lib.train(make_config(), workdir, batches)
+  return workdir, trained
+
+
+def test_files_and_metrics(undisturbed):
+  workdir, trained = undisturbed
+  assert int(trained.state.step) == 6
+  rows = metrics(workdir)
+  assert [r['step'] for r in rows] == [1, 2, 3, 4, 5, 6]
+  losses = [r['loss'] for r in rows]
+  assert rows[3]['train_loss'] == pytest.approx(np.mean(losses[2:4]))
+  assert {'embedding_std', 'effective_rank', 'loss_cov'} <= set(rows[0])
+  assert trained.checkpointer.latest_step() == 6
+  assert trained.checkpointer.metadata(6)['contract']['leads'] == ['II', 'V1']
+
+
+def test_target_moves_by_the_gap():
+  config = make_config()
+  method = lcd.make(config)
+  optimizer = optimizers.make_optimizer(config, 6)
+  batch = next(batches(0))
+  create = train_state.create_train_state
+  state = jax.jit(lambda: create(method, optimizer, 0, batch))()
+  step = train_step.make_train_step(
+    method, optimizer, InputContract.from_config(config)
+  )
+  after, _ = jax.jit(step)(state, batch)
+  old = state.target['params']['projector']['Linear_1']['kernel']
+  online = after.params['projector']['Linear_1']['kernel']
+  new = after.target['params']['projector']['Linear_1']['kernel']
+  np.testing.assert_allclose(new, old + 0.004 * (online - old), atol=1e-7)
+  assert np.abs(online - old).max() > 1e-4
+
+
+class Killed(Exception):
+  pass
+
+
+@pytest.mark.parametrize('kill_at', [1, 3, 4])
+def test_resumed_run_gives_the_same_bytes(undisturbed, tmp_path, kill_at):
+  def until_killed(start):
+    for step, batch in enumerate(batches(start), start):
+      if step == kill_at:
+        raise Killed
+      yield batch
+
+  with pytest.raises(Killed):
+    train_lib.train(make_config(), tmp_path, until_killed)
+  resumed = train_lib.train(make_config(), tmp_path, batches)
+  workdir, trained = undisturbed
+  assert checkpoints.digest(resumed.state) == checkpoints.digest(trained.state)
+  assert metrics(tmp_path) == metrics(workdir)
+
+
+def test_sigterm_saves_and_resumes(undisturbed, tmp_path):
+  def with_signal(start):
+    for step, batch in enumerate(batches(start), start):
+      if step == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield batch
+
+  with pytest.raises(train_lib.Interrupted, match='at step 3 of 6'):
+    train_lib.train(make_config(), tmp_path, with_signal)
+  resumed = train_lib.train(make_config(), tmp_path, batches)
+  workdir, trained = undisturbed
+  assert checkpoints.digest(resumed.state) == checkpoints.digest(trained.state)
+  assert metrics(tmp_path) == metrics(workdir)
+
+
+def test_nonfinite_input_stops_and_keeps_a_finite_state(tmp_path):
+  with pytest.raises(train_lib.NonFiniteLoss, match='step 4'):
+    train_lib.train(
+      make_config(), tmp_path, lambda start: batches(start, bad_step=3)
+    )
+  arrays, _ = checkpoints.load(tmp_path / 'checkpoints')
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(arrays['params']))
+
+
+def test_other_data_are_refused(undisturbed):
+  workdir, _ = undisturbed
+  with pytest.raises(ValueError, match='trained on other data'):
+    train_lib.train(make_config(), workdir, batches, fingerprint='other')
+
+
+def test_patience(undisturbed):
+  workdir, _ = undisturbed
+  rows = [r['train_loss'] for r in metrics(workdir) if 'train_loss' in r]
+  rising = rows[-1] > min(rows)
+  config = make_config(patience=1)
+  assert train_lib.exhausted(config, workdir, 6) == rising
+  config = make_config(patience=3)
+  assert not train_lib.exhausted(config, workdir, 6)
+
+
+def widen(x):
+  return x.astype(np.float64) if x.dtype == np.float32 else jax.numpy.copy(x)
+
+
+@pytest.mark.parametrize('mode', parallel.MODES)
+def test_devices_agree(mode):
+  """Loss, gradient norm and new state of 1 and 4 devices, in float64."""
+  with jax.enable_x64(True):
+    config = make_config()
+    config.optimizer.name = 'sgd'
+    method = lcd.make(config)
+    optimizer = optimizers.make_optimizer(config, 6)
+    batch = next(batches(0))
+    batch['ecg'] = batch['ecg'].astype(np.float64)
+    step = train_step.make_train_step(
+      method, optimizer, InputContract.from_config(config)
+    )
+    create = train_state.create_train_state
+    state = jax.jit(lambda: create(method, optimizer, 0, batch))()
+    fresh = lambda: jax.tree.map(widen, state)
+    alone = parallel.data_parallel(step, 'pmap', jax.devices()[:1])
+    together = parallel.data_parallel(step, mode, jax.devices()[:4])
+    state_1, metrics_1 = alone(fresh(), batch)
+    state_4, metrics_4 = together(fresh(), batch)
+  for name, value in metrics_1.items():
+    np.testing.assert_allclose(value, metrics_4[name], rtol=1e-7, err_msg=name)
+  for a, b in zip(jax.tree.leaves(state_1), jax.tree.leaves(state_4)):
+    if not jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+      np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_uneven_batch_is_refused():
+  step = parallel.data_parallel(lambda s, b, axis_name: (s, {}), 'pmap')
+  with pytest.raises(ValueError, match='cannot be split over 4 devices'):
+    step({}, {'ecg': np.zeros((6, 2))})
