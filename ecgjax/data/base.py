@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from ecgjax.data import convert, tally, validate
+from ecgjax.data import convert, same_bytes, tally, validate
 
 SPLITS = ('train', 'validation', 'test')
 _CONFIG_NAME = re.compile(r'(\d+(?:\.\d+)?)hz((?:\+[\w-]+)*)')
@@ -163,25 +163,6 @@ class Plan(NamedTuple):
   def everything(self) -> list[Entry]:
     return self.entries + [entry for entry, _ in self.left_out]
 
-  def check(self, raw_dir: str):
-    """Refuses tables that contradict themselves.
-
-    Raises:
-      ValueError: if a record occurs twice, or a patient in two splits.
-    """
-    ids = collections.Counter(entry.record_id for entry in self.everything())
-    if len(ids) < len(self.everything()):
-      raise ValueError(
-        f'{raw_dir}: two records have the id {ids.most_common(1)[0][0]!r}'
-      )
-    home = {}
-    for entry in self.entries:
-      if home.setdefault(entry.patient, entry.split) != entry.split:
-        raise ValueError(
-          f'{raw_dir}: patient {entry.patient!r} is in two splits, '
-          f'{home[entry.patient]} and {entry.split}'
-        )
-
   def sha256(self) -> str:
     """Identifies the plan; two raw folders with the same tables agree."""
     digest = hashlib.sha256(self.split_level.encode())
@@ -218,6 +199,27 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def plan(self, raw_dir: str) -> Plan:
     """Which records there are; reads tables, no signals."""
     raise NotImplementedError
+
+  def checked_plan(self, raw_dir: str) -> Plan:
+    """`plan`, refusing tables that contradict themselves.
+
+    Raises:
+      ValueError: if a record occurs twice, or a patient in two splits.
+    """
+    plan = self.plan(raw_dir)
+    ids = collections.Counter(entry.record_id for entry in plan.everything())
+    if len(ids) < len(plan.everything()):
+      raise ValueError(
+        f'{raw_dir}: two records have the id {ids.most_common(1)[0][0]!r}'
+      )
+    home = {}
+    for entry in plan.entries:
+      if home.setdefault(entry.patient, entry.split) != entry.split:
+        raise ValueError(
+          f'{raw_dir}: patient {entry.patient!r} is in two splits, '
+          f'{home[entry.patient]} and {entry.split}'
+        )
+    return plan
 
   def label_names(self) -> list[str]:
     """Names of the stored statements."""
@@ -282,26 +284,23 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _working(self):
     """The state of one pass over the recordings."""
     self._tally = tally.Tally(self.label_names())
-    with (
-      convert.pool(self.builder_config.workers) as self._executor,
-      tqdm.tqdm(
-        desc=f'{self.name}/{self.builder_config.name}', unit='ECG'
-      ) as self._progress,
-    ):
+    with contextlib.ExitStack() as self._resources:
       yield
 
-  def _start(self, raw_dir: str) -> Plan:
+  def _start(self, raw_dir: str, plan: Plan):
     self._raw_dir = raw_dir
-    plan = self.plan(raw_dir)
-    plan.check(raw_dir)
     self._records = positions(e.record_id for e in plan.everything())
     self._patients = positions(e.patient for e in plan.everything())
+    enter, count = self._resources.enter_context, len(plan.entries)
+    # A worker needs a second to start, in which one process does hundreds.
+    workers = min(self.builder_config.workers, 1 + count // 512)
+    self._executor = enter(convert.pool(workers))
+    title = f'{self.name}/{self.builder_config.name}'
+    self._progress = enter(tqdm.tqdm(total=count, desc=title, unit='ECG'))
     for entry, reason in plan.left_out:
       self._tally.reject(
         entry.record_id, entry.path, reason, tally.LEFT_OUT[reason]
       )
-    self._progress.reset(len(plan.entries))
-    return plan
 
   def _accepted(self, entries):
     """Reads records; yields (entry, converted) of those that are used."""
@@ -319,14 +318,16 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def examine(self, raw_dir: str) -> tuple[tally.Tally, Plan]:
     """Reads and checks everything in a raw folder, writes nothing."""
+    plan = self.checked_plan(raw_dir)
     with self._working():
-      plan = self._start(raw_dir)
+      self._start(raw_dir, plan)
       collections.deque(self._accepted(plan.entries), maxlen=0)
     return self._tally, plan
 
-  def _download_and_prepare(self, dl_manager, download_config):
-    import tensorflow  # noqa: F401  # some seconds; not while the bar runs
+  def _example_writer(self):
+    return same_bytes.SameBytesWriter(self.info.file_format)
 
+  def _download_and_prepare(self, dl_manager, download_config):
     try:
       with self._working():
         super()._download_and_prepare(dl_manager, download_config)
@@ -346,8 +347,11 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       raw_dir = os.fspath(dl_manager.manual_dir)
     except AssertionError:  # there is no such folder
       raw_dir = self.fetch(os.fspath(dl_manager.download_dir))
+    plan = self.checked_plan(raw_dir)
+    import tensorflow  # noqa: F401  # some seconds; not while the bar runs
+
     tfds.disable_progress_bar()  # its bars for each split would hide ours
-    plan = self._start(raw_dir)
+    self._start(raw_dir, plan)
     self.info.metadata.update(
       split_level=plan.split_level, plan_sha256=plan.sha256()
     )

@@ -21,11 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ecgjax import leads as leads_lib
-from ecgjax.data import readers, tally, validate
+from ecgjax.data import readers, resample, tally, validate
 
 SECONDS = 10  # length of every stored ECG
 _LARGEST = 32767  # int16 without the value that means "missing"
 _HASHED_SAMPLES = 1000
+_FILTER_REACH = 10  # samples at the lower of two rates
 _CHUNK = 16  # records per task of a worker
 _CHUNKS_AHEAD = 32  # bounds the memory of results that wait for their turn
 
@@ -74,16 +75,16 @@ def parse_rate(rate: float | str) -> fractions.Fraction:
   """Sampling rate in Hz as an exact fraction, e.g. '204.8' to 1024/5.
 
   Raises:
-    ValueError: if it is no rate between 10 and 10,000 Hz with at most four
+    ValueError: if it is not between 10 and 10,000 Hz, or has more than three
       decimals.
   """
   try:
     value = fractions.Fraction(str(rate))
   except (ValueError, ZeroDivisionError):
     value = fractions.Fraction(0)
-  if not 10 <= value <= 10_000 or 10_000 % value.denominator:
+  if not 10 <= value <= 10_000 or 1000 % value.denominator:
     raise ValueError(
-      f'rate is {rate!r}; expected Hz between 10 and 10000 with at most four '
+      f'rate is {rate!r}; expected Hz between 10 and 10000 with at most three '
       'decimals, e.g. 100 or 204.8'
     )
   return value
@@ -106,37 +107,33 @@ def content_hash(recording: readers.Recording) -> str:
   return hashlib.sha256(head.astype('<i2').tobytes()).hexdigest()
 
 
-def resample(samples: np.ndarray, native: float, rate: float | str):
-  """First `SECONDS` of a recording at another rate, by a polyphase filter.
+def shorten(
+  recording: readers.Recording, rate: float
+) -> tuple[readers.Recording, bool]:
+  """First `SECONDS` of a recording at another rate.
 
   Args:
-    samples: [N, C] int16.
-    native: Hz.
+    recording: as read.
     rate: Hz.
 
   Returns:
-    [M, C] int16 with M <= rate * SECONDS, and whether samples were cut off.
-  """
-  ratio = parse_rate(rate) / fractions.Fraction(str(native))
-  # Rates that no recorder has (a header may say 499.97) are rounded to a
-  # ratio with a filter of sane length; the drift stays under one sample.
-  ratio = ratio.limit_denominator(10_000)
-  length = stored_length(rate)
-  up, down = ratio.numerator, ratio.denominator
-  cut = len(samples) * up > length * down
-  if up == down:
-    return samples[:length], cut
-  from scipy import signal
+    The recording with at most rate * `SECONDS` samples, and whether samples
+    were cut off.
 
-  # The half width of scipy's filter, so that the cut leaves no edge.
-  margin = 10 * max(up, down) // up + 1
-  part = samples[: math.ceil(length * down / up) + margin]
-  # A straight line continues the signal at both ends; zeros would ring.
-  part = signal.resample_poly(
-    part.astype(np.float32), up, down, axis=0, padtype='line'
-  )
-  part = np.clip(np.rint(part[:length]), -_LARGEST, _LARGEST)
-  return part.astype(np.int16), cut
+  Raises:
+    ValueError: if the ratio of the rates is out of reach.
+  """
+  up, down = resample.ratio(recording.rate, rate)
+  length, available = stored_length(rate), len(recording.samples)
+  # Some more than wanted, for the filter to reach beyond the cut.
+  reach = _FILTER_REACH * max(up, down) // up + 1
+  needed = math.ceil(length * down / up) + reach
+  # No sample is missing here; the value that says so is a limiter's.
+  samples = np.maximum(recording.samples[:needed], -_LARGEST)
+  part = recording._replace(samples=samples)
+  part = resample.resample(part, rate)
+  part = part._replace(samples=part.samples[:length])
+  return part, available * up > length * down
 
 
 def convert(
@@ -157,22 +154,25 @@ def convert(
     return tally.Rejection(
       record, error.file or job.path, error.reason, error.detail
     )
-  ecg, cut = resample(recording.samples, recording.rate, rate)
-  columns = list(leads_lib.indices(recording.leads))
+  try:
+    part, cut = shorten(recording, float(rate))
+  except ValueError as error:
+    return tally.Rejection(record, job.path, 'wrong_rate', str(error))
+  columns = list(leads_lib.indices(part.leads))
   gain = np.ones(12, np.float32)
   baseline = np.zeros(12, np.float32)
-  gain[columns], baseline[columns] = recording.gain, recording.baseline
+  gain[columns], baseline[columns] = part.gain, part.baseline
   lead_mask = np.zeros(12, bool)
   lead_mask[columns] = True
-  stored = np.empty((stored_length(rate), 12), np.int16)
-  stored[:] = np.rint(np.clip(baseline, -_LARGEST, _LARGEST))
-  stored[: len(ecg), columns] = ecg
+  ecg = np.empty((stored_length(rate), 12), np.int16)
+  ecg[:] = np.rint(np.clip(baseline, -_LARGEST, _LARGEST))  # the padding
+  ecg[: len(part.samples), columns] = part.samples
   return Converted(
-    stored,
+    ecg,
     gain,
     baseline,
     lead_mask,
-    len(ecg),
+    len(part.samples),
     cut,
     float(residual),
     content_hash(recording),

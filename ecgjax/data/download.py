@@ -23,6 +23,7 @@ import tqdm
 
 SUMS = 'SHA256SUMS.txt'
 _ATTEMPTS = 3
+_PAUSE = 1.0  # seconds before the second attempt; longer before the third
 _TIMEOUT = 30  # seconds
 _BATCH = 256  # files per call of the download manager
 _MAX_SUMS_BYTES = 64 << 20  # the list of 200,000 files has 25 MB
@@ -127,7 +128,7 @@ def _fetch_sums(url: str) -> str:
   """The list itself, without the download manager: offline, that one would
   try for minutes."""
   for attempt in range(_ATTEMPTS):
-    time.sleep(attempt)
+    time.sleep(attempt * _PAUSE)
     try:
       with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
         data = response.read(_MAX_SUMS_BYTES)
@@ -160,7 +161,7 @@ class _Retry(Exception):
 def _attempts(what: str, work):
   """Calls work() until it does not raise `_Retry`."""
   for attempt in range(_ATTEMPTS):
-    time.sleep(attempt)
+    time.sleep(attempt * _PAUSE)
     try:
       return work()
     except _Retry as error:

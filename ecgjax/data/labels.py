@@ -145,6 +145,12 @@ def snomed_codes() -> tuple[dict, ...]:
   return tuple(read_table('snomed_codes.csv'))
 
 
+def title(name: str) -> str:
+  """A stored name for people: the abbreviation of a SNOMED CT code."""
+  codes = {row['code']: row['abbreviation'] for row in snomed_codes()}
+  return codes.get(name, name)
+
+
 def scp_names() -> list[str]:
   """Stored label names of PTB-XL."""
   return [row['code'] for row in scp_statements()]

@@ -114,6 +114,8 @@ def build(
       # Another process may have been faster.
       builder = make_builder(name, data_dir, rate, **options)
       if not _is_prepared(builder):
+        if raw_dir and hasattr(builder, 'plan'):
+          builder.checked_plan(raw_dir)  # fail before TensorFlow is loaded
         _prepare(builder, raw_dir)
         return builder, True
   if raw_dir and hasattr(builder, 'plan'):
@@ -168,6 +170,7 @@ def _check_same(builder, raw_dir: str):
 def _lock(builder):
   """Holds the right to build this data set in this data_dir."""
   root = pathlib.Path(builder.data_dir_root)
+  made = not root.exists()
   try:
     root.mkdir(parents=True, exist_ok=True)
     path = root / f'.{builder.name}-{builder.builder_config.name}.lock'
@@ -187,6 +190,8 @@ def _lock(builder):
       yield
     finally:
       path.unlink()
+      if made and not any(root.iterdir()):
+        root.rmdir()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecgjax.data import labels as labels_lib
+
 MISSING_FILE = 'missing_file'  # the one reason that is nobody's fault
 LEFT_OUT = {
   'leakage_test_fold': 'a validation or test record of PTB-XL (folds 9, 10)',
@@ -126,7 +128,7 @@ def summary(report: dict, split_level: str) -> str:
   share = f' ({rejected / report["read"]:.1%})' if rejected else ''
   unit = '' if split_level == 'patient' else ' (record-level: no patient ids)'
   labels = sorted(report['labels'].items(), key=lambda item: -item[1])
-  most = listing(dict(labels[:12]))
+  most = listing({labels_lib.title(name): n for name, n in labels[:12]})
   more = f', {len(labels) - 12} more' if len(labels) > 12 else ''
   lines = [
     f'records    {report["records"]} of {report["patients"]} patients',
