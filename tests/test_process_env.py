@@ -1,0 +1,88 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ecgjax import process_env
+
+SCRIPT = """
+import os, sys
+from ecgjax import process_env
+print('start', os.getpid())
+process_env.ensure_allocator()
+print('run', os.getpid(), os.environ['GLIBC_TUNABLES'], *sys.argv[1:])
+"""
+
+needs_glibc = pytest.mark.skipif(
+  not process_env._has_glibc(), reason='needs glibc'
+)
+
+
+def test_tunables_are_completed_and_never_overridden():
+  ours = process_env.allocator_tunables('')
+  assert ours.split(':') == [
+    'glibc.malloc.mmap_max=0',
+    'glibc.malloc.trim_threshold=17179869184',
+    'glibc.malloc.arena_max=1',
+  ]
+  assert process_env.allocator_tunables(ours) == ours
+  mixed = process_env.allocator_tunables(
+    'glibc.malloc.arena_max=4:glibc.rtld.nns=5'
+  )
+  assert mixed.split(':') == [
+    'glibc.malloc.arena_max=4',
+    'glibc.rtld.nns=5',
+    'glibc.malloc.mmap_max=0',
+    'glibc.malloc.trim_threshold=17179869184',
+  ]
+
+
+@needs_glibc
+def test_restarts_once_with_the_same_process_id_and_arguments(tmp_path):
+  script = tmp_path / 'script.py'
+  script.write_text(SCRIPT)
+  root = os.path.dirname(os.path.dirname(process_env.__file__))
+  environ = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
+  done = subprocess.run(
+    [sys.executable, '-W', 'error', script, '--flag=a b', '-x'],
+    env=environ | {'PYTHONPATH': root, 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  first, again, last = done.stdout.splitlines()
+  assert first == again  # exec keeps the process id
+  expected = process_env.allocator_tunables('')
+  assert last == f'run {first.split()[1]} {expected} --flag=a b -x'
+  assert not done.stderr
+
+
+@needs_glibc
+def test_says_so_when_it_cannot_restart(capsys):
+  def refuse(*_):
+    raise PermissionError('not allowed here')
+
+  process_env.ensure_allocator({'JAX_PLATFORMS': 'cpu'}, refuse)
+  assert 'not allowed here' in (message := capsys.readouterr().err)
+  assert f'GLIBC_TUNABLES={process_env.allocator_tunables("")}' in message
+
+  def unreachable(*_):
+    raise AssertionError('restarted twice')
+
+  marked = {'JAX_PLATFORMS': 'cpu', 'ECGJAX_RESTARTED': '1'}
+  process_env.ensure_allocator(marked, unreachable)
+  assert 'restarted already' in capsys.readouterr().err
+
+
+def test_leaves_accelerators_and_prepared_processes_alone(capsys):
+  def unreachable(*_):
+    raise AssertionError('restarted')
+
+  done = process_env.allocator_tunables('')
+  for environ in (
+    {'JAX_PLATFORMS': 'cuda,cpu'},
+    {'JAX_PLATFORMS': 'cpu', 'GLIBC_TUNABLES': done},
+  ):
+    process_env.ensure_allocator(environ, unreachable)
+  assert not capsys.readouterr().err
