@@ -119,6 +119,7 @@ _FLAT = 1e-3  # standard deviation, mV
 # (and three samples). Clean leads have at most two at their extreme values.
 _PLATEAUS = 6
 _PLATEAU = 0.02  # seconds
+_STEPS = 50  # units; a lead that spans fewer has plateaus anyway
 _MAINS = (50.0, 60.0)  # Hz
 _MAINS_SHARE = 0.95  # of the power; clean recordings reach 0.64
 # Microvolts: below, limb leads are consistent and no label can be wrong.
@@ -149,12 +150,13 @@ def check(recording: readers.Recording, rules: Rules = ANY) -> float:
     blocks = blocks.reshape(len(ecg), -1, width)  # [C, blocks, width]
     low = blocks.min(axis=2).astype(np.int32)  # [C, blocks]
     high = blocks.max(axis=2).astype(np.int32)
-    _check_range(recording, ecg)
     _check_mains(recording, ecg)
-    _check_scale(recording, low, high)
+    _check_scale(recording, blocks, low, high)
+    _check_missing(recording, ecg)
     if rules.gain is not None and np.any(recording.gain != rules.gain):
       found = ', '.join(f'{gain:g}' for gain in sorted(set(recording.gain)))
       raise BadRecord('wrong_gain', f'{found} per mV, not {rules.gain:g}')
+    _check_limiter(recording, ecg)
     _check_flat(recording, blocks, high - low)
     return _check_limb_leads(recording, ecg, rules.limb_limit)
   except BadRecord as error:
@@ -181,8 +183,22 @@ def _check_frame(recording, rules):
     )
 
 
-def _check_range(recording, ecg):
-  """Missing samples, and leads that a limiter cuts.
+def _check_missing(recording, ecg):
+  """Samples marked as missing.
+
+  Args:
+    recording: for names.
+    ecg: [C, T] int16.
+  """
+  missing = ecg.min(axis=1) == INVALID
+  missing &= ecg.max(axis=1) < 32767  # both ends: a limiter
+  if missing.any():
+    count = np.count_nonzero(ecg == INVALID)
+    raise BadRecord('nan', f'{count} in lead {_names(recording, missing)}')
+
+
+def _check_limiter(recording, ecg):
+  """Leads that stay at the end of the range, or are cut off below it.
 
   Args:
     recording: for names and rate.
@@ -190,19 +206,16 @@ def _check_range(recording, ecg):
   """
   low, high = ecg.min(axis=1), ecg.max(axis=1)  # [C]
   top, bottom = high == 32767, low <= -32767
-  missing = (low == INVALID) & ~top  # both ends: a limiter
-  if missing.any():
-    count = np.count_nonzero(ecg == INVALID)
-    raise BadRecord('nan', f'{count} in lead {_names(recording, missing)}')
   # A file that gives each lead the whole range touches both ends everywhere.
   whole_range = (top & bottom).all()
   shortest = max(3, round(_PLATEAU * recording.rate))
+  coarse = high.astype(np.int32) - low < _STEPS
   cut = np.zeros(len(ecg), bool)
   for extreme, at_end in ((low, bottom), (high, top)):
     needed = np.where(at_end & ~whole_range, 1, _PLATEAUS)
     there = ecg == extreme[:, None]
     count = there.view(np.int8).sum(axis=1, dtype=np.int32)
-    for lead in np.flatnonzero(count >= needed * shortest):
+    for lead in np.flatnonzero((count >= needed * shortest) & ~coarse):
       lengths = _run_lengths(there[lead])
       cut[lead] |= np.count_nonzero(lengths >= shortest) >= needed[lead]
   if cut.any():
@@ -254,18 +267,24 @@ def _check_mains(recording, ecg):
 def _mains_share(seconds, basis) -> np.ndarray:
   """[C] share of the power of `seconds` [C, n, one second] that is hum."""
   parts = np.square(seconds @ basis).sum(axis=1)  # [C, columns]
-  power = np.vecdot(seconds, seconds).sum(axis=1) - parts[:, 0]
-  return parts[:, 1:].sum(axis=1) / np.maximum(power, 1e-9)
+  total = np.vecdot(seconds, seconds).sum(axis=1)
+  # The floor keeps the rounding of a large offset from counting as hum.
+  power = np.maximum(total - parts[:, 0], 1e-6 * total + 1e-9)
+  return parts[:, 1:].sum(axis=1) / power
 
 
-def _check_scale(recording, low, high):
+def _check_scale(recording, blocks, low, high):
   """Amplitudes of the size of an ECG.
 
   Args:
     recording: for the gain.
-    low: [C, blocks] minimum of every half second, units, int32.
+    blocks: [C, blocks, width] int16, half seconds.
+    low: [C, blocks] minimum of each, int32.
     high: [C, blocks] maximum.
   """
+  if low.min() == INVALID:
+    recorded = blocks != INVALID
+    low = blocks.min(axis=2, where=recorded, initial=32767).astype(np.int32)
   even = low.shape[1] // 2 * 2
   seconds = np.maximum(high[:, :even:2], high[:, 1:even:2])
   seconds = seconds - np.minimum(low[:, :even:2], low[:, 1:even:2])
@@ -273,16 +292,15 @@ def _check_scale(recording, low, high):
   span = (high.max(axis=1) - low.min(axis=1)) / recording.gain
   live = span > 0
   if not live.any():
-    raise BadRecord('flat', 'all leads')
-  for values, (least, most), what in (
-    (span, _SCALE, 'the whole recording'),
-    (typical, _SCALE_OF_A_SECOND, 'a typical second'),
-  ):
+    return  # missing or flat, as the next checks say
+  tests = [(typical, _SCALE_OF_A_SECOND, 'a typical second')]
+  if high.max() < 32767 and low.min() > -32767:  # else nothing but the range
+    tests.append((span, _SCALE, 'the whole recording'))
+  for values, (least, most), what in tests:
     value = statistics.median(values[live].tolist())
-    if not least <= value <= most:
+    if 0 < value < least or value > most:
       raise BadRecord(
-        'unit_scale',
-        f'median over leads of the peak-to-peak value {value:.3g} mV in {what}',
+        'unit_scale', f'{value:.3g} mV peak to peak in {what} (median lead)'
       )
 
 

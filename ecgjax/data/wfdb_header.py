@@ -116,7 +116,7 @@ def _signal(line: str) -> Signal:
   """Parses one signal line."""
   fields = line.split(None, 8)
   if len(fields) < 2:
-    raise validate.BadRecord('header_malformed', f'signal line {line!r}')
+    raise validate.BadRecord('header_malformed', f'signal line {line[:60]!r}')
   file, storage, *rest = fields
   name, frames, skew, offset = _format(storage)
   if not rest:
@@ -128,7 +128,7 @@ def _signal(line: str) -> Signal:
     numbers = [int(field) for field in rest[1:6]]
   except ValueError:
     raise validate.BadRecord(
-      'header_malformed', f'signal line {line!r}'
+      'header_malformed', f'signal line {line[:60]!r}'
     ) from None
   count = len(numbers)
   if baseline is None:  # the format's own rule
@@ -164,7 +164,7 @@ def _lines(data: bytes) -> tuple[list[str], tuple[str, ...]]:
     ]
     for line in lines:
       if not line.isascii():
-        raise validate.BadRecord('header_encoding', f'line {line!r}')
+        raise validate.BadRecord('header_encoding', f'line {line[:60]!r}')
   return lines, tuple(comments)
 
 
@@ -190,7 +190,9 @@ def parse(data: bytes) -> Header:
   rate = _RATE.fullmatch(fields[2]) if len(fields) > 2 else None
   numbers = [segments or '0', *fields[1:2], *fields[3:4]]
   if rate is None or not all(number.isdecimal() for number in numbers):
-    raise validate.BadRecord('header_malformed', f'record line {lines[0]!r}')
+    raise validate.BadRecord(
+      'header_malformed', f'record line {lines[0][:60]!r}'
+    )
   rate = float(rate[1])
   if not 0 < rate < float('inf'):
     raise validate.BadRecord('wrong_rate', f'sampling rate {fields[2]} Hz')
