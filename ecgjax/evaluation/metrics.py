@@ -186,7 +186,7 @@ def calibration_bins(scores: np.ndarray, bins: int = NUM_BINS) -> np.ndarray:
   Returns:
     [N] int in [0, bins).
   """
-  edges = np.percentile(scores, np.linspace(0, 100, bins + 1))
+  edges = np.percentile(scores, np.linspace(0, 1, bins + 1) * 100)
   return np.searchsorted(edges[1:-1], scores)
 
 
