@@ -1,0 +1,524 @@
+"""A physiological 12-lead ECG simulator.
+
+A heart is a dipole that moves: Gaussian kernels in time for P, QRS and T of
+each beat (`simulator_events` says when), a plateau for ST, a sawtooth for
+fibrillation and flutter. Dower's matrix turns the vector into eight leads,
+breathing turns it a little, and the electrodes add their noise. Patients
+persist: the same id is the same heart in every record, on another day.
+
+What this is not: a model of real patients. Shapes are schematic and were never
+fitted to recordings, age and sex are unknown, and results on these tracings
+say nothing about patients. Everything made here is to be labelled synthetic.
+
+A tracing is a pure function of (seed, patient id, record id, factors, config):
+bit-identical in any batch of two or more, whatever its order or size, and
+within 1e-6 mV in a batch of one (XLA compiles that differently). 100 Hz aliases
+a little; simulate at 500 Hz and decimate where that matters.
+
+Example::
+
+  config = simulator.Config(rate=100, length=1000)
+  ecg, truth = simulator.batch(
+    0, patient_ids=[7, 7], record_ids=[0, 1],
+    factors=[simulator.factors('NORM'), simulator.factors('AF', 'LBBB')],
+    config=config)  # ecg [2, 1000, 12] mV; truth.r [2, K] R times in s
+
+Sources: Dower 1968/1980 (lead field); Stridh & Sornmo 2001 (sawtooth);
+McSharry et al. 2003 (Gaussian kernels, sinus rhythm with two oscillations).
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import leads as leads_lib
+from ecgjax.synthesis import noise as noise_lib
+from ecgjax.synthesis import simulator_events as events_lib
+from ecgjax.synthesis import simulator_tables as tables
+from ecgjax.synthesis import slots
+from ecgjax.synthesis.simulator_tables import (
+  ALL_CLASSES,
+  CLASSES,
+  EXTRA_CLASSES,
+  factors,
+  labels,
+)
+
+__all__ = [
+  'ALL_CLASSES', 'CLASSES', 'EXTRA_CLASSES', 'VERSION', 'Config', 'Patient',
+  'Truth', 'batch', 'factors', 'ground_truth', 'heart_vector', 'labels',
+  'patient_params', 'record_keys', 'simulate',
+]  # fmt: skip
+
+VERSION = '1.0.0'  # a change of any value that can come out raises it
+Truth = events_lib.Truth
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """How to record.
+
+  Attributes:
+    rate: sampling rate, 100-1000 Hz.
+    length: samples.
+    noise: factor of the electrode noise; 0 = noise-free.
+    intra: variation between records of one patient, 0 (the same heart exactly,
+      heart rate and rhythm aside) to 1.
+    mains_hz: 50 or 60.
+  """
+
+  rate: float = 500.0
+  length: int = 5000
+  noise: float = 1.0
+  intra: float = 0.5
+  mains_hz: float = 50.0
+
+  def __post_init__(self):
+    if not 100 <= self.rate <= 1000:
+      raise ValueError(f'rate is {self.rate}; the simulator does 100-1000 Hz')
+    if self.length < 1:
+      raise ValueError(f'length is {self.length}; give at least one sample')
+    if not 0 <= self.intra <= 1:
+      raise ValueError(f'intra is {self.intra}; it must lie in [0, 1]')
+    if self.noise < 0:
+      raise ValueError(f'noise is {self.noise}; it must not be negative')
+
+  @property
+  def duration(self) -> float:
+    return self.length / self.rate
+
+
+class Patient(NamedTuple):
+  """What a patient keeps over all records; scalars unless said otherwise.
+
+  Attributes:
+    angles: [3] rad, rotation of the heart about X, Y, Z.
+    pvc_angles: [3] rad, origin of ectopic ventricular beats.
+    amplitude: factor of QRS and T. p_gain, t_gain: factors of P and T.
+    width: factor of the duration of QRS.
+    heart_rate: beats/min. pr: s. qtf: factor of QT.
+    electrodes: [8, 3] relative deviation of the lead field.
+    territory: int32, see `simulator_tables.TERRITORIES`.
+    flutter_hz, fibrillation_hz: Hz.
+    jitter: [5, 3] relative deviation of the QRS kernels.
+  """
+
+  angles: jax.Array
+  pvc_angles: jax.Array
+  amplitude: jax.Array
+  p_gain: jax.Array
+  t_gain: jax.Array
+  width: jax.Array
+  heart_rate: jax.Array
+  pr: jax.Array
+  qtf: jax.Array
+  electrodes: jax.Array
+  territory: jax.Array
+  flutter_hz: jax.Array
+  fibrillation_hz: jax.Array
+  jitter: jax.Array
+
+
+def patient_params(key) -> Patient:
+  """Draws a patient; slots 10-23 of the patient key."""
+  draws = slots.Draws.of(key)
+
+  def positive(slot, deviation):
+    return jnp.exp(deviation * jnp.clip(draws.normal(slot), -2.5, 2.5))
+
+  return Patient(
+    angles=jnp.array([0.10, 0.15, 0.20]) * draws.normal(10, (3,)),
+    pvc_angles=0.8 * draws.normal(11, (3,)),
+    amplitude=positive(12, 0.22),
+    p_gain=jnp.exp(0.15 * draws.normal(13)),
+    t_gain=jnp.exp(0.15 * draws.normal(14)),
+    width=positive(15, 0.06),
+    heart_rate=jnp.clip(70 + 11 * draws.normal(16), 48, 100),
+    pr=jnp.clip(0.160 + 0.018 * draws.normal(17), 0.125, 0.195),
+    qtf=jnp.clip(1 + 0.05 * draws.normal(18), 0.88, 1.12),
+    electrodes=0.05 * draws.normal(19, (8, 3)),
+    territory=draws.integer(20, 0, 3),
+    flutter_hz=draws.uniform(21, 4.0, 5.4),
+    fibrillation_hz=draws.uniform(22, 4.5, 8.0),
+    jitter=0.08 * draws.normal(23, (5, 3)),
+  )
+
+
+def another_day(key, patient: Patient, intra) -> Patient:
+  """The patient on the day of a record; slots 30-32 of the record key."""
+  draws = slots.Draws.of(key)
+  return patient._replace(
+    angles=patient.angles + 0.15 * intra * draws.normal(30, (3,)),
+    amplitude=patient.amplitude * jnp.exp(0.10 * intra * draws.normal(31)),
+    electrodes=patient.electrodes + 0.03 * intra * draws.normal(32, (8, 3)),
+  )
+
+
+def _plane(a, b, angle):
+  """Rotates the coordinates (a, b) of a plane, a towards b."""
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  return cos * a - sin * b, sin * a + cos * b
+
+
+def _rotate(angles, vectors):
+  """Rz Ry Rx (right-handed) applied to vectors [..., 3].
+
+  Written without a matrix product, whose precision depends on the device.
+  """
+  x, y, z = (vectors[..., axis] for axis in range(3))
+  y, z = _plane(y, z, angles[0])
+  z, x = _plane(z, x, angles[1])
+  x, y = _plane(x, y, angles[2])
+  return jnp.stack([x, y, z], axis=-1)
+
+
+class _Wave(NamedTuple):
+  """Kernels: centres tau [N] s, widths sigma [N] s, vectors [N, 3] mV."""
+
+  tau: jax.Array
+  sigma: jax.Array
+  vector: jax.Array
+
+
+def _ventricles(draws, patient, factors, shape):
+  """QRS and T kernels and the ST vector of the record's own beats."""
+  extra = factors[tables.EXTRA]
+  low = extra == tables.extra('LOWV')
+  amplitude = jnp.where(low, 1, patient.amplitude)
+  hypertrophy = extra == tables.extra('LVH')
+  amplitude = jnp.where(hypertrophy, jnp.clip(amplitude, 1, 1.35), amplitude)
+  gain = amplitude * jnp.asarray(tables.QRS_GAIN)[extra]
+  qrs = jnp.asarray(tables.QRS_VECTOR)[shape] * gain * (1 + patient.jitter)
+  gain = amplitude * patient.t_gain * (1 + 0.08 * draws.normal(13))
+  depressed = factors[tables.ST] == 2
+  gain *= jnp.where(depressed, 0.45, 1) * jnp.asarray(tables.T_GAIN)[extra]
+  t_wave = jnp.asarray(tables.T_VECTOR)[shape] * gain
+  territory = jnp.asarray(tables.TERRITORY)[patient.territory]
+  st = (
+    jnp.where(factors[tables.ST] == 1, draws.uniform(14, 0.15, 0.30), 0)
+    * territory
+    + jnp.where(depressed, draws.uniform(15, 0.14, 0.26), 0)
+    * tables.STD_DIRECTION
+    + jnp.where(hypertrophy, 1, 0) * tables.LVH_ST
+  )
+  # Infarction: the early forces point away from the territory (Q wave), R
+  # wave and T wave are lost there, a little ST elevation stays.
+  infarct = factors[tables.MI].astype(jnp.float32)
+  towards = jnp.maximum((qrs * territory).sum(axis=-1), 0)  # [5]
+  loss = jnp.stack([
+    0.42 * amplitude,
+    0.45 * towards[1] + 0.105 * amplitude,
+    0.15 * towards[2],
+    jnp.zeros(()),
+    jnp.zeros(()),
+  ])  # fmt: skip
+  qrs -= infarct * loss[:, None] * territory
+  towards = jnp.maximum((t_wave * territory).sum(axis=-1), 0)  # [2]
+  t_wave -= infarct * 1.7 * towards[:, None] * territory
+  st += infarct * 0.05 * territory
+  turn = functools.partial(_rotate, patient.angles)
+  qrs = _Wave(
+    jnp.asarray(tables.QRS_TAU)[shape] * patient.width,
+    jnp.asarray(tables.QRS_SIGMA)[shape] * patient.width,
+    turn(qrs),
+  )
+  t_wave = _Wave(
+    jnp.asarray(tables.T_TAU)[shape],
+    jnp.asarray(tables.T_SIGMA)[shape],
+    turn(t_wave),
+  )
+  return qrs, t_wave, turn(st)
+
+
+def _ectopic_ventricles(draws, patient):
+  """QRS and T kernels of ventricular ectopic beats."""
+  turn = functools.partial(_rotate, patient.pvc_angles)
+  qrs = 0.75 * patient.amplitude * tables.QRS_VECTOR[tables.PVC]
+  gain = patient.t_gain * (1 + 0.08 * draws.normal(13))
+  t_wave = 0.7 * patient.amplitude * gain * tables.T_VECTOR[tables.PVC]
+  return (
+    _Wave(tables.QRS_TAU[tables.PVC], tables.QRS_SIGMA[tables.PVC], turn(qrs)),
+    _Wave(tables.T_TAU[tables.PVC], tables.T_SIGMA[tables.PVC], turn(t_wave)),
+  )
+
+
+def _sum(time, wave):
+  """Sums the kernels of each event: time [K, W], waves of [K, N]. [K, 3, W]."""
+  z = (time[:, None, :] - wave.tau[:, :, None]) / wave.sigma[:, :, None]
+  bump = jnp.exp(-0.5 * z * z)  # [K, N, W]
+  kernels = range(wave.tau.shape[1])
+  return sum(bump[:, n, None] * wave.vector[:, n, :, None] for n in kernels)
+
+
+def _window(centre, before: float, after: float, config):
+  """Sample windows around event times.
+
+  Returns:
+    start: [K] first sample, clipped to the padding of `_overlap_add`.
+    time: [K, W] s, from the event.
+  """
+  width = int(np.ceil((before + after) * config.rate)) + 1
+  start = jnp.floor((centre - before) * config.rate).astype(jnp.int32)
+  start = jnp.clip(start, -width, config.length)
+  position = start[:, None] + jnp.arange(width)
+  return start, position / config.rate - centre[:, None]
+
+
+def _overlap_add(start, values, length: int):
+  """Adds windows [K, 3, W] that begin at `start` [K]. [3, L]."""
+  width = values.shape[2]
+  buffer = jnp.zeros((3, length + 2 * width))
+  dimensions = jax.lax.ScatterDimensionNumbers(
+    update_window_dims=(1, 2),
+    inserted_window_dims=(),
+    scatter_dims_to_operand_dims=(1,),
+  )
+  buffer = jax.lax.scatter_add(
+    buffer, (start + width)[:, None], values, dimensions
+  )
+  return buffer[:, width : width + length]
+
+
+def _ventricular_activity(draws, patient, factors, events, config):
+  """QRS, ST and T of all beats. [3, L] mV."""
+  pvc = events.ectopic == 2
+
+  def per_event(of_pvc, of_own):
+    choose = pvc.reshape((-1,) + (1,) * of_own.ndim)
+    return jnp.where(choose, of_pvc, of_own)  # [K, ...]
+
+  *own, st = _ventricles(draws, patient, factors, events.shape)
+  ectopic = _ectopic_ventricles(draws, patient)
+  qrs, t_wave = jax.tree.map(per_event, ectopic, tuple(own))
+  beat_gain = 1 + 0.03 * draws.normal(16, pvc.shape)
+  stretch = events.stretch[:, None]
+  onset = jnp.full(stretch.shape, tables.QRS_ON[tables.PACE]) * patient.width
+  paced = (events.shape == tables.PACE) & ~pvc
+  # One set of kernels per event: 5 of QRS, 2 of T, the spike of a pacemaker.
+  wave = _Wave(
+    jnp.concatenate([qrs.tau, t_wave.tau * stretch, -onset], axis=1),
+    jnp.concatenate([
+      qrs.sigma,
+      t_wave.sigma * stretch,
+      jnp.full(stretch.shape, max(0.001, 0.5 / config.rate)),
+    ], axis=1),
+    jnp.concatenate([
+      qrs.vector * beat_gain[:, None, None],
+      t_wave.vector,
+      paced[:, None, None] * tables.PACE_SPIKE,
+    ], axis=1),
+  )  # fmt: skip
+  wave = wave._replace(vector=wave.vector * events.beat[:, None, None])
+  st = jnp.where((events.beat & ~pvc)[:, None], st, 0)  # [K, 3]
+
+  start, time = _window(events.r, events_lib.BEFORE, events_lib.AFTER, config)
+  j_point = jnp.asarray(tables.J_POINT)[events.shape] * patient.width
+  plateau = jax.nn.sigmoid((time - j_point) / 0.008)
+  plateau *= jax.nn.sigmoid((0.285 * stretch - time) / 0.022)
+  total = plateau[:, None, :] * st[:, :, None] + _sum(time, wave)
+  return _overlap_add(start, total, config.length)
+
+
+def _atrial_activity(patient, factors, events, config):
+  """P waves. [3, L] mV."""
+  extra = factors[tables.EXTRA]
+  left = (jnp.arange(2) == 1) & (extra == tables.extra('LAE'))  # [2]
+  right = (jnp.arange(2) == 0) & (extra == tables.extra('RAE'))
+  vector = jnp.where(
+    left[:, None], jnp.array(tables.LAE_VECTOR), tables.P_VECTOR
+  )
+  vector *= patient.p_gain * jnp.where(right, tables.RAE_GAIN, 1)[:, None]
+  low = tables.PAC_GAIN * vector * tables.PAC_DIRECTION
+  sinus, low = (_rotate(patient.angles, v) for v in (vector, low))
+  pac = events.ectopic == 1
+  count = pac.shape + (2,)
+  tau = jnp.where(left, tables.LAE_TAU, tables.P_TAU)
+  sigma = jnp.where(left, tables.LAE_SIGMA, tables.P_SIGMA)
+  wave = _Wave(
+    jnp.broadcast_to(tau, count),
+    jnp.broadcast_to(sigma, count),
+    jnp.where(pac[:, None, None], low, sinus),
+  )
+  start, time = _window(events.p, 0.15, 0.15, config)
+  total = _sum(time, wave) * events.atrial[:, None, None]
+  return _overlap_add(start, total, config.length)
+
+
+def _sawtooth(angle):
+  """Sum of 2 sin(i angle) / (i pi), i = 1..5, by Chebyshev's recurrence."""
+  twice, before, sine = 2 * jnp.cos(angle), 0.0, jnp.sin(angle)
+  total = 0.0
+  for i in range(1, 6):
+    total += 2 / (i * np.pi) * sine
+    before, sine = sine, twice * sine - before
+  return total
+
+
+def _fibrillation_and_flutter(draws, patient, factors, time):
+  """Atrial waves of AF and AFL, and ventricular fibrillation. [3, L] mV."""
+  turn = 2 * np.pi
+  slow, quick, phase, swing = (
+    draws.uniform(slot, 0, turn) for slot in (18, 19, 20, 21)
+  )
+  rhythm = factors[tables.RHYTHM]
+  flutter = turn * patient.flutter_hz * time + phase
+  fibrillation = (
+    turn * patient.fibrillation_hz * time
+    + 0.7 * jnp.sin(turn * 0.23 * time + slow)
+    + 0.6 * jnp.sin(turn * 1.1 * time + quick)
+    + phase
+  )
+  envelope = 1 + 0.35 * jnp.sin(turn * 0.4 * time + swing)
+  envelope = jnp.where(rhythm == 1, envelope, 1)
+  wave = envelope * _sawtooth(jnp.where(rhythm == 1, fibrillation, flutter))
+  size = draws.uniform(22, 0.6, 1.8)
+  direction = jnp.where(rhythm == 1, size * tables.AF_DIRECTION, 0)
+  direction += jnp.where(rhythm == 2, 1, 0) * tables.AFL_DIRECTION
+  sines, directions = _ventricular_fibrillation(draws, factors, time)
+  waves = jnp.concatenate([wave[None], sines])  # [4, L]
+  direction = _rotate(patient.angles, direction)
+  directions = jnp.concatenate([direction[None], directions])  # [4, 3]
+  # A matrix product, for XLA would otherwise compute each sine several times.
+  return jnp.einsum('mc,ml->cl', directions, waves, precision='highest')
+
+
+def _ventricular_fibrillation(draws, factors, time):
+  """Three wandering sines of 4-7 Hz [3, L] and their directions [3, 3] mV."""
+  present = factors[tables.EXTRA] == tables.extra('VF')
+  hertz = draws.uniform(70, 4, 7, (3, 1))
+  phase = draws.uniform(71, 0, 2 * np.pi, (3, 1))
+  direction = draws.normal(72, (3, 3))
+  direction /= jnp.linalg.norm(direction, axis=-1, keepdims=True)
+  direction *= draws.uniform(73, 0.3, 0.5, (3, 1)) * present
+  swing = jnp.sin(2 * np.pi * 0.3 * time + draws.uniform(74, 0, 2 * np.pi))
+  sines = jnp.sin(2 * np.pi * hertz * time + phase) * (1 + 0.4 * swing)
+  return sines, direction
+
+
+def heart_vector(key, patient, factors, config):
+  """The noise-free dipole of one record.
+
+  Args:
+    key: record key.
+    patient: `Patient`, already of that day (`another_day`).
+    factors: [7] int32.
+    config: `Config`.
+
+  Returns:
+    [3, L] mV, Frank axes; and the events.
+  """
+  draws = slots.Draws.of(key)
+  events = events_lib.schedule(draws, patient, factors, config.duration)
+  time = jnp.arange(config.length) / config.rate
+  vector = (
+    _ventricular_activity(draws, patient, factors, events, config)
+    + _atrial_activity(patient, factors, events, config)
+    + _fibrillation_and_flutter(draws, patient, factors, time)
+  )
+  hertz = draws.uniform(23, 0.18, 0.32)
+  breath = jnp.sin(2 * np.pi * hertz * time + draws.uniform(24, 0, 2 * np.pi))
+  x, y = _plane(vector[0], vector[1], 0.05 * breath)
+  return jnp.stack([x, y, vector[2]]) * (1 + 0.025 * breath), events
+
+
+def _simulate(key, patient, factors, noise, intra, config):
+  patient = another_day(key, patient, intra)
+  vector, events = heart_vector(key, patient, factors, config)
+  field = tables.DOWER * (1 + patient.electrodes)  # [8, 3]
+  # Not a matrix product: its precision would depend on the device.
+  eight = sum(field[:, axis, None] * vector[axis] for axis in range(3))
+  potentials = noise_lib.resting(
+    key, config.length, config.rate, config.mains_hz
+  )
+  eight += noise * noise_lib.independent_leads(potentials)  # [8, L]
+  truth = events_lib.truth(events, patient, factors, config.duration)
+  # Last, so that the relations between the leads hold exactly.
+  return leads_lib.from_independent(jnp, eight.T), truth
+
+
+def simulate(key, patient: Patient, factors, config: Config):
+  """One record of one patient; to be vmapped or differentiated.
+
+  Args:
+    key: record key, see `record_keys`.
+    patient: from `patient_params`.
+    factors: [7] int32, checked (`simulator_tables.check`).
+    config: `Config`.
+
+  Returns:
+    [L, 12] mV in the order of `leads.LEADS`, and `Truth`.
+  """
+  return _simulate(key, patient, factors, config.noise, config.intra, config)
+
+
+def record_keys(seed: int, patient_id, record_id):
+  """Keys of a patient and of one of the patient's records.
+
+  Slot 1 of the patient key is reserved for records.
+  """
+  base = jax.random.key(seed, impl='threefry2x32')
+  patient_key = jax.random.fold_in(base, patient_id)
+  record_key = jax.random.fold_in(patient_key, 1)
+  return patient_key, jax.random.fold_in(record_key, record_id)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'only_truth'))
+def _batch(
+  seed, patient_ids, record_ids, factors, noise, intra, config, only_truth
+):
+  def one(patient_id, record_id, factors):
+    patient_key, key = record_keys(seed, patient_id, record_id)
+    patient = patient_params(patient_key)
+    ecg, truth = _simulate(key, patient, factors, noise, intra, config)
+    return truth if only_truth else (ecg, truth)
+
+  return jax.vmap(one)(patient_ids, record_ids, factors)
+
+
+def _checked(seed, patient_ids, record_ids, factors, config, only_truth):
+  patient_ids = np.asarray(patient_ids, np.int32)
+  record_ids = np.asarray(record_ids, np.int32)
+  factors = tables.check(factors)
+  rows = {patient_ids.shape, record_ids.shape, factors.shape[:-1]}
+  if len(rows) != 1 or patient_ids.ndim != 1:
+    raise ValueError(
+      f'patient_ids {patient_ids.shape}, record_ids {record_ids.shape} and '
+      f'factors {factors.shape} must agree in their first axis'
+    )
+  # Noise and intra are traced: one compilation serves all their values.
+  static = dataclasses.replace(config, noise=1.0, intra=0.0)
+  with jax.threefry_partitionable(True):  # the other setting changes all values
+    return _batch(
+      seed, patient_ids, record_ids, factors, float(config.noise),
+      float(config.intra), static, only_truth,
+    )  # fmt: skip
+
+
+def batch(seed: int, patient_ids, record_ids, factors, config: Config):
+  """Records of patients.
+
+  Args:
+    seed: integer; another seed is another population.
+    patient_ids: [B] integers.
+    record_ids: [B] integers, position among the patient's records.
+    factors: [B, 7] integers, see `factors`.
+    config: `Config`; compiles once per rate, length and batch size.
+
+  Returns:
+    ecg [B, L, 12] float32 mV, and `Truth` with leading axis B.
+
+  Raises:
+    ValueError: for factors that exclude each other, or shapes that disagree.
+  """
+  return _checked(seed, patient_ids, record_ids, factors, config, False)
+
+
+def ground_truth(
+  seed: int, patient_ids, record_ids, factors, config: Config
+) -> Truth:
+  """`batch` without the tracings: what is known about stored records."""
+  return _checked(seed, patient_ids, record_ids, factors, config, True)
