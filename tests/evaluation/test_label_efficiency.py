@@ -1,0 +1,142 @@
+"""The label-efficiency factor on curves with known answers."""
+
+import numpy as np
+import pytest
+from sklearn import isotonic as sk_isotonic
+
+from ecgjax.evaluation import label_efficiency as le
+
+GRID = [10, 20, 50, 100, 200, 500, 1000]
+
+
+def _curve(n):
+  """A smooth learning curve."""
+  return 0.95 - 0.4 * np.asarray(n, float) ** -0.3
+
+
+def test_isotonic_equals_scikit_learn():
+  curves = np.random.default_rng(0).normal(size=(40, 8))
+  curves[0] = 1.0
+  expected = [sk_isotonic.isotonic_regression(c) for c in curves]
+  np.testing.assert_allclose(le.isotonic(curves), expected, atol=1e-12)
+
+
+def test_same_curve_with_a_quarter_of_the_labels_gives_four():
+  n = np.array([10, 25, 50, 100, 250, 500, 1000])
+  low, high = le.factor_draws(n, _curve(n)[None], _curve(4 * n)[None], 0.5)
+  assert low == high
+  assert abs(low[0] / 4 - 1) < 0.03
+  low, high = le.factor_draws(n, _curve(4 * n)[None], _curve(n)[None], 0.1)
+  assert low == high and abs(4 * low[0] - 1) < 0.03
+
+
+def test_crossings_are_linear_in_log_n():
+  curve, target = np.array([[0.5, 0.7]]), np.array([0.6])
+  low, high = le.records_needed([10, 1000], curve, target)
+  assert low == high
+  np.testing.assert_allclose(low, 100)
+
+
+def test_nothing_is_extrapolated():
+  curve = np.array([0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9])
+  better, worse = np.full(7, 0.95), np.full(7, 0.5)
+  low, high = le.factor_draws(GRID, curve[None], better[None], 0.1)
+  assert np.isclose(low, 100 / 10) and high == np.inf  # at least ten
+  low, high = le.factor_draws(GRID, curve[None], worse[None], 0.1)
+  assert low == 0 and np.isclose(high, 100 / 1000)  # at most a tenth
+  # A flat reference: it too needs at most the smallest number.
+  flat = np.full(7, 0.8)
+  low, high = le.factor_draws(GRID, flat[None], better[None], 1.0)
+  assert low == 0 and high == np.inf
+  with pytest.raises(ValueError, match='not on the grid'):
+    le.factor_draws(GRID, curve[None], better[None], 0.3)
+
+
+def test_summary_of_bounded_draws():
+  low = np.array([2.0] * 60 + [5.0] * 40)
+  high = np.array([2.0] * 60 + [np.inf] * 40)
+  found = le.summarise(low, high)
+  assert (found['median'], found['bound']) == (2.0, '=')
+  assert found['interval'] == [2.0, None]
+  assert found['shares'] == {
+    'exact': 0.6, 'lower_bound': 0.4, 'upper_bound': 0, 'range': 0,
+    'unbounded': 0,
+  }  # fmt: skip
+  found = le.summarise(np.full(9, 5.0), np.full(9, np.inf))
+  assert (found['median'], found['bound']) == (5.0, '>=')
+  found = le.summarise(np.zeros(9), np.full(9, 0.5))
+  assert (found['median'], found['bound']) == (0.5, '<=')
+  assert found['interval'] == [None, 0.5]
+  found = le.summarise(np.zeros(9), np.full(9, np.inf))
+  assert (found['median'], found['bound']) == (None, 'none')
+
+
+@pytest.fixture(scope='module')
+def study():
+  """Three arms on 4 subsets, 3 seeds; 'probe' needs a quarter of the labels."""
+  generator = np.random.default_rng(1)
+  n, records = [25, 100, 400, 1600], 400
+  labels = (generator.random((records, 3)) < [0.4, 0.3, 0.005]).astype(int)
+  shared = generator.normal(size=(records, 3))
+
+  def arm(factor):
+    scores = [
+      [
+        shared + 0.3 * generator.normal(size=(records, 3))
+        + labels * 0.45 * np.log(k * factor) / 1.5
+        for _ in range(3)
+      ]
+      for k in n
+    ]  # fmt: skip
+    return 1 / (1 + np.exp(-np.array(scores)))
+
+  arms = {'scratch': arm(1), 'probe': arm(4), 'copy': arm(1)}
+  arms['copy'] = arms['scratch']
+  return arms, n, labels, np.arange(records) // 2
+
+
+@pytest.fixture(scope='module')
+def efficiency(study):
+  return le.label_efficiency(*study, list('abc'), draws=200, targets=(0.25, 1))
+
+
+def test_study_recovers_the_factor_within_its_interval(efficiency):
+  found = efficiency['factors']['probe']['0.25']
+  low, high = found['interval']
+  assert low < 4 < high and low > 1.5 and found['bound'] == '='
+  assert efficiency['num_labels'] == 2  # the third lacks support
+
+
+def test_an_arm_equal_to_the_reference_has_factor_one(efficiency):
+  found = efficiency['factors']['copy']['0.25']
+  np.testing.assert_allclose(found['interval'], [1, 1], rtol=1e-9)
+  for entry in efficiency['differences']['copy']:
+    assert entry['value'] == 0 and entry['p'] == 1
+  assert efficiency['differences']['probe'][0]['family_size'] == 8
+
+
+def test_curves_are_those_of_the_arms(study, efficiency):
+  from sklearn.metrics import roc_auc_score
+
+  arms, _, labels, _ = study
+  values = [
+    roc_auc_score(labels[:, :2], s[:, :2]) for s in arms['probe'][1]
+  ]  # fmt: skip
+  point = efficiency['curves']['probe'][1]
+  assert abs(point['value'] - np.mean(values)) < 1e-12
+  assert abs(point['seed_sd'] - np.std(values, ddof=1)) < 1e-12
+  assert point['ci95'][0] < point['value'] < point['ci95'][1]
+
+
+def test_refusals(study):
+  arms, n, labels, patients = study
+  with pytest.raises(ValueError, match='must increase'):
+    le.label_efficiency(arms, n[::-1], labels, patients, list('abc'))
+  with pytest.raises(ValueError, match="'other' is missing"):
+    le.label_efficiency(
+      arms, n, labels, patients, list('abc'), reference='other'
+    )
+  with pytest.raises(ValueError, match='label subsets'):
+    le.label_efficiency(arms, n + [5000], labels, patients, list('abc'))
+  with pytest.raises(ValueError, match='10 positive'):
+    le.label_efficiency(arms, n, 0 * labels, patients, list('abc'))
