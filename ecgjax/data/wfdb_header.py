@@ -98,7 +98,7 @@ def _gain(token: str) -> tuple[float, int | None]:
   per_millivolt = _PER_MILLIVOLT.get((unit or 'mV').lower())
   if per_millivolt is None:
     raise validate.BadRecord('unit_unknown', f'{unit!r} is not a unit of volts')
-  gain /= per_millivolt
+  gain *= per_millivolt
   if not 0 < gain < float('inf'):
     raise validate.BadRecord('gain_malformed', f'gain {token!r} is not usable')
   return gain, None if baseline is None else int(baseline)
