@@ -29,6 +29,8 @@ import tqdm
 
 from ecgjax.data import convert, same_bytes, tally, validate
 
+# A worker needs a second to start, in which one process converts hundreds.
+RECORDS_PER_WORKER = 512
 SPLITS = ('train', 'validation', 'test')
 _CONFIG_NAME = re.compile(r'(\d+(?:\.\d+)?)hz((?:\+[\w-]+)*)')
 
@@ -292,8 +294,7 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self._records = positions(e.record_id for e in plan.everything())
     self._patients = positions(e.patient for e in plan.everything())
     enter, count = self._resources.enter_context, len(plan.entries)
-    # A worker needs a second to start, in which one process does hundreds.
-    workers = min(self.builder_config.workers, 1 + count // 512)
+    workers = min(self.builder_config.workers, 1 + count // RECORDS_PER_WORKER)
     self._executor = enter(convert.pool(workers))
     title = f'{self.name}/{self.builder_config.name}'
     self._progress = enter(tqdm.tqdm(total=count, desc=title, unit='ECG'))

@@ -119,9 +119,6 @@ def shorten(
   Returns:
     The recording with at most rate * `SECONDS` samples, and whether samples
     were cut off.
-
-  Raises:
-    ValueError: if the ratio of the rates is out of reach.
   """
   up, down = resample.ratio(recording.rate, rate)
   length, available = stored_length(rate), len(recording.samples)
@@ -154,10 +151,7 @@ def convert(
     return tally.Rejection(
       record, error.file or job.path, error.reason, error.detail
     )
-  try:
-    part, cut = shorten(recording, float(rate))
-  except ValueError as error:
-    return tally.Rejection(record, job.path, 'wrong_rate', str(error))
+  part, cut = shorten(recording, float(rate))
   columns = list(leads_lib.indices(part.leads))
   gain = np.ones(12, np.float32)
   baseline = np.zeros(12, np.float32)

@@ -170,19 +170,12 @@ def _check_same(builder, raw_dir: str):
 def _lock(builder):
   """Holds the right to build this data set in this data_dir."""
   root = pathlib.Path(builder.data_dir_root)
-  made = not root.exists()
+  path = root / f'.{builder.name}-{builder.builder_config.name}.lock'
+  made, file = not root.exists(), None
   try:
-    root.mkdir(parents=True, exist_ok=True)
-    path = root / f'.{builder.name}-{builder.builder_config.name}.lock'
-    while True:
-      file = open(path, 'w')
-      fcntl.flock(file, fcntl.LOCK_EX)
-      # Whoever held it has removed the file; a later one may have made anew.
-      if path.exists() and os.path.samestat(
-        os.fstat(file.fileno()), path.stat()
-      ):
-        break
-      file.close()
+    while file is None:
+      root.mkdir(parents=True, exist_ok=True)
+      file = _locked(path)
   except OSError as error:
     raise ValueError(f'data_dir {root}: {error.strerror}') from None
   with file:
@@ -190,8 +183,21 @@ def _lock(builder):
       yield
     finally:
       path.unlink()
-      if made and not any(root.iterdir()):
-        root.rmdir()
+      if made:  # by us: an unlucky build leaves nothing behind
+        with contextlib.suppress(OSError):
+          root.rmdir()
+
+
+def _locked(path: pathlib.Path):
+  """The open, locked file; None if who held it before has removed it."""
+  with contextlib.ExitStack() as stack:
+    with contextlib.suppress(FileNotFoundError):
+      file = stack.enter_context(open(path, 'w'))
+      fcntl.flock(file, fcntl.LOCK_EX)
+      if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        stack.pop_all()
+        return file
+  return None
 
 
 @contextlib.contextmanager

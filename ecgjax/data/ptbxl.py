@@ -49,7 +49,7 @@ def read_table(path: str) -> list[dict]:
   """
   try:
     with open(path, newline='', encoding='utf-8-sig') as file:
-      reader = csv.DictReader(file)
+      reader = csv.DictReader(file, strict=True)
       absent = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
       if absent:
         raise ValueError(f'{path}: no column {", ".join(absent)}')

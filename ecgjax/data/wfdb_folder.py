@@ -50,7 +50,7 @@ def read_labels(path: str) -> tuple[list[str], dict[str, dict]]:
   """
   try:
     with open(path, newline='', encoding='utf-8-sig') as file:
-      reader = csv.DictReader(file, restkey='', restval='')
+      reader = csv.DictReader(file, restkey='', restval='', strict=True)
       columns = reader.fieldnames or []
       rows = [(f'{path}, line {reader.line_num}', row) for row in reader]
   except (OSError, UnicodeDecodeError, csv.Error) as error:
