@@ -104,8 +104,11 @@ def _read(shards, leads, length, wanted) -> np.ndarray:
     signals = batch[table_lib.SIGNAL]  # [b, T, 12]
     start, end = end, end + len(signals)
     last = np.searchsorted(rows, end)
-    chosen = signals[rows[filled:last] - start, :length]
-    ecg[filled:last] = chosen[:, :, leads]
+    if last - filled < len(signals):
+      signals = signals[rows[filled:last] - start]
+    # Twice as fast as indexing with the tuple.
+    for column, lead in enumerate(leads):
+      ecg[filled:last, :, column] = signals[:, :length, lead]
     filled = last
   return ecg
 

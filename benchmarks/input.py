@@ -1,0 +1,218 @@
+"""Input: records/s of every way to a batch, against what the LCD step eats.
+
+  python -m benchmarks.input [--raw_dir=DIR]
+
+Records are 12 leads x 1000 samples int16, in the page cache. With the folder
+of PTB-XL as DIR, its preparation at 100 Hz is timed too.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+
+import jax
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from configs import lcd as lcd_config
+from ecgjax import leads
+from ecgjax.data import base, input_pipeline, prepare, resident
+from ecgjax.inputs import InputContract, to_model_input
+from ecgjax.methods import lcd
+from ecgjax.training import optimizers, train_state, train_step
+
+NUM_RECORDS = 8192
+NUM_SHARDS = 8
+BATCH = 256
+ROUNDS = 5
+LENGTH = 1000
+MEGABYTES = LENGTH * 12 * 2 / 1e6  # per record, as stored
+
+
+def write_dataset(directory: str) -> None:
+  """A prepared data set of noise with the schema of the builders."""
+  os.makedirs(directory)
+  features = base.record_features(LENGTH, 71)
+  template = tfds.core.ShardedFileTemplate(
+    data_dir=directory,
+    dataset_name='noise',
+    split='train',
+    filetype_suffix='tfrecord',
+  )
+  rng = np.random.default_rng(0)
+  numbers = np.array_split(np.arange(NUM_RECORDS), NUM_SHARDS)
+  for shard, part in enumerate(numbers):
+    path = template.sharded_filepath(shard_index=shard, num_shards=NUM_SHARDS)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+      for i in part:
+        ecg = rng.integers(-999, 999, (LENGTH, 12), np.int16)
+        example = {
+          'ecg': ecg,
+          'gain': np.full(12, 1000, np.float32),
+          'baseline': np.zeros(12, np.float32),
+          'fs': 100.0,
+          'lead_mask': np.ones(12, bool),
+          'valid_start': 0,
+          'valid_len': LENGTH,
+          'record': i,
+          'record_id': str(i),
+          'patient': i,
+          'patient_id': str(i),
+          'time': -1.0,
+          'age': 50.0,
+          'sex': -1,
+          'labels': rng.integers(0, 2, 71, np.uint8),
+          'label_mask': np.ones(71, np.uint8),
+          'fold': -1,
+          'limb_residual': 0.0,
+          'content_hash': str(i),
+          'source': 'noise',
+        }
+        writer.write(features.serialize_example(example))
+  split = tfds.core.SplitInfo(
+    name='train',
+    shard_lengths=[len(part) for part in numbers],
+    num_bytes=0,
+    filename_template=template,
+  )
+  tfds.folder_dataset.write_metadata(
+    data_dir=directory, features=features, split_infos=[split]
+  )
+  with open(os.path.join(directory, 'metadata.json'), 'w') as file:
+    json.dump({'label_names': [str(k) for k in range(71)]}, file)
+
+
+def write_float_lists(path: str, count: int) -> None:
+  """The usual layout: one float list per record."""
+  rng = np.random.default_rng(0)
+  with tf.io.TFRecordWriter(path) as writer:
+    for _ in range(count):
+      values = tf.train.FloatList(value=rng.random(LENGTH * 12, np.float32))
+      features = {'ecg': tf.train.Feature(float_list=values)}
+      example = tf.train.Example(features=tf.train.Features(feature=features))
+      writer.write(example.SerializeToString())
+
+
+def float_list_batches(path: str):
+  spec = {'ecg': tf.io.FixedLenFeature([LENGTH, 12], tf.float32)}
+  dataset = tf.data.TFRecordDataset(path).map(
+    lambda record: tf.io.parse_single_example(record, spec),
+    num_parallel_calls=tf.data.AUTOTUNE,
+  )
+  return dataset.batch(BATCH).prefetch(2).as_numpy_iterator()
+
+
+def make_lcd_step(config, batch):
+  """A compiled LCD step as a function without arguments."""
+  contract = InputContract.from_config(config)
+  method = lcd.make(config)
+  optimizer = optimizers.make_optimizer(config, 100)
+  example = to_model_input({k: v[:1] for k, v in batch.items()}, contract)
+  state = jax.jit(
+    lambda: train_state.create_train_state(method, optimizer, 0, example)
+  )()
+  step = jax.jit(train_step.make_train_step(method, optimizer, contract))
+  return lambda: jax.block_until_ready(step(state, batch))
+
+
+def seconds(function) -> float:
+  start = time.perf_counter()
+  function()
+  return time.perf_counter() - start
+
+
+def measure(rounds: int = ROUNDS) -> dict[str, float]:
+  """Name -> records/s, the median of interleaved rounds."""
+  config = lcd_config.get_config('dataset=ptbxl').copy_and_resolve_references()
+  config.unlock()
+  config.data.task = 'all'
+  config.data.leads = leads.LEADS
+  steps = NUM_RECORDS // BATCH
+  with tempfile.TemporaryDirectory() as directory:
+    folder = os.path.join(directory, 'noise', '1.0.0')
+    write_dataset(folder)
+    builder = tfds.builder_from_directory(folder)
+    kept = input_pipeline.open_split(builder, 'train', config)
+    streamed = input_pipeline.open_split(
+      builder,
+      'train',
+      config,
+      window_bytes=NUM_RECORDS // 4 * LENGTH * 12 * 2,
+    )
+    arrays = resident.load(kept)
+    floats = os.path.join(directory, 'floats')
+    write_float_lists(floats, NUM_RECORDS // 4)
+
+    def drain(batches):
+      for batch in itertools.islice(batches, steps):
+        pass
+      jax.block_until_ready(batch)
+
+    # One iterator over all rounds: start-up is not what an epoch pays.
+    streaming = input_pipeline.train_batches(streamed, BATCH, seed=0)
+    keeping = input_pipeline.train_batches(kept, BATCH, seed=0)
+    gathering = resident.train_batches(kept, arrays, BATCH, seed=0)
+    tasks = {
+      'float list, parsed one by one': (
+        NUM_RECORDS // 4,
+        lambda: drain(float_list_batches(floats)),
+      ),
+      'streamed': (NUM_RECORDS, lambda: drain(streaming)),
+      'kept in memory': (NUM_RECORDS, lambda: drain(keeping)),
+      'resident on the device': (NUM_RECORDS, lambda: drain(gathering)),
+    }
+    config.data.leads = leads.LCD_LEADS
+    batch = next(
+      input_pipeline.eval_batches(
+        input_pipeline.open_split(builder, 'train', config), BATCH
+      )
+    )
+    tasks['LCD step, 8 leads'] = (BATCH, make_lcd_step(config, batch))
+    found = {name: [] for name in tasks}
+    for _, task in tasks.values():
+      task()  # compiles, fills caches
+    for _ in range(rounds):
+      for name, (count, task) in tasks.items():
+        found[name].append(count / seconds(task))
+  return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+def measure_prepare(raw_dir: str) -> float:
+  """Records/s of preparing PTB-XL at 100 Hz, one process."""
+  with tempfile.TemporaryDirectory() as directory:
+    start = time.perf_counter()
+    builder, _ = prepare.build('ptbxl', directory, 100, raw_dir)
+    elapsed = time.perf_counter() - start
+    return sum(s.num_examples for s in builder.info.splits.values()) / elapsed
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--raw_dir', help='folder of PTB-XL')
+  parser.add_argument('--rounds', type=int, default=ROUNDS)
+  flags = parser.parse_args()
+  rates = measure(flags.rounds)
+  appetite = rates['LCD step, 8 leads']
+  print(
+    f'{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0]}, jax '
+    f'{jax.__version__}, TensorFlow {tf.__version__}; batch {BATCH}, '
+    f'12 x {LENGTH} int16, medians of {flags.rounds} rounds\n'
+  )
+  print('| input | records/s | MB/s | of the step |\n|---|---|---|---|')
+  for name, rate in rates.items():
+    print(
+      f'| {name} | {rate:,.0f} | {rate * MEGABYTES:,.0f} | '
+      f'{rate / appetite:.1f}x |'
+    )
+  if flags.raw_dir:
+    print(f'\nprepare ptbxl: {measure_prepare(flags.raw_dir):,.0f} records/s')
+
+
+if __name__ == '__main__':
+  main()
