@@ -109,9 +109,10 @@ def open_tracings(path: str, root: str):
   """
   import h5py
 
-  real = raw_files.confine(path, root)
   try:
-    file = h5py.File(real, 'r')
+    file = h5py.File(raw_files.confine(path, root), 'r')
+  except BadRecord as error:
+    raise BadRecord(error.reason, error.detail, path) from None
   except FileNotFoundError:
     raise BadRecord('missing_file', f'no file {path}', path) from None
   except OSError as error:
