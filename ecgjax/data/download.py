@@ -27,7 +27,8 @@ _PAUSE = 1.0  # seconds before the second attempt; longer before the third
 _TIMEOUT = 30  # seconds
 _BATCH = 256  # files per call of the download manager
 _MAX_SUMS_BYTES = 64 << 20  # the list of 200,000 files has 25 MB
-_LINE = re.compile(r'([0-9a-f]{64}) [ *](.+)')
+# 'sum  path' as sha256sum writes it, or 'sum path'.
+_LINE = re.compile(r'([0-9a-f]{64}) [ *]?(.+)')
 
 
 class Collection(NamedTuple):
@@ -89,7 +90,7 @@ def fetch(
   sums = parse_sums(_fetch_sums(collection.files + SUMS))
   part.mkdir(parents=True, exist_ok=True)
   for left_over in part.glob('*.tmp.*'):
-    shutil.rmtree(left_over)
+    shutil.rmtree(left_over, ignore_errors=True)
   if collection.archive:
     _fetch_archive(collection, sums, part, folder)
   else:
@@ -99,7 +100,7 @@ def fetch(
       if path.startswith(tuple(folders)) and not (folder / path).exists()
     }
     _fetch_files(collection, wanted, part, folder)
-  shutil.rmtree(part)
+  shutil.rmtree(part, ignore_errors=True)
   return str(folder)
 
 
@@ -141,17 +142,23 @@ def _fetch_sums(url: str) -> str:
 
 
 def _download(urls: dict[str, str], part: pathlib.Path):
-  """{path: url} to {path: downloaded file}, through TFDS."""
+  """{path: url} to {path: downloaded file}, through TFDS.
+
+  After a failure the other files of the call go on arriving in the
+  background; the next call finds or repeats them.
+  """
   import tensorflow_datasets as tfds
 
-  # A new manager each time: it remembers failures.
+  # A new manager each time: it remembers failures. Its bar shows bytes, which
+  # says something about one large file only.
   manager = tfds.download.DownloadManager(download_dir=part)
+  tfds.display_progress_bar(len(urls) == 1)
   try:
     return manager.download(urls)
   except (OSError, tfds.core.download.DownloadError) as error:
-    for left_over in part.glob('*.tmp.*'):
-      shutil.rmtree(left_over)
     raise _Retry(str(error)) from error
+  finally:
+    tfds.enable_progress_bar()
 
 
 class _Retry(Exception):
@@ -171,7 +178,7 @@ def _attempts(what: str, work):
 
 def _discard(path: pathlib.Path):
   """Removes a downloaded file and what TFDS notes beside it."""
-  path.unlink()
+  path.unlink(missing_ok=True)
   path.with_name(path.name + '.INFO').unlink(missing_ok=True)
 
 
