@@ -14,6 +14,7 @@ import itertools
 import math
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -175,10 +176,11 @@ def convert(
   )
 
 
-def _watch_parent():
-  """Ends a worker whose parent was killed; it would wait for work for ever."""
+def _start_worker():
+  """Ties a worker to its parent, which alone decides when to stop."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-  def wait():
+  def wait():  # when the parent is killed: it would wait for work for ever
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -195,7 +197,7 @@ def pool(workers: int):
     workers,
     # Forking a process with TensorFlow's threads can deadlock.
     multiprocessing.get_context('spawn'),
-    _watch_parent,
+    _start_worker,
   )
   try:
     yield executor

@@ -280,7 +280,7 @@ class _Parser(argparse.ArgumentParser):
     raise ValueError(f'{message}; --help lists the flags')
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
   """'0.05' or '5%'."""
   if text.endswith('%'):
     return float(text[:-1]) / 100
@@ -298,7 +298,7 @@ def _parse(argv) -> argparse.Namespace:
   add('--size', default='', help='of synthetic: tiny, small or medium')
   add('--labels_csv', default='', help='labels for wfdb_folder')
   add('--ptbxl_csv', default='', help="cinc2021: PTB-XL's ptbxl_database.csv")
-  add('--max_rejected', default=0.05, type=_share, help='share; default 5%%')
+  add('--max_rejected', default=0.05, type=share, help='share; default 5%%')
   add('--workers', default=os.cpu_count(), type=int, help='processes')
   add('--check', action='store_true', help='check only, write nothing')
   return parser.parse_args(argv)
@@ -363,6 +363,7 @@ def _check(flags, builder) -> int:
 
 def _stop(signum, frame):
   del signum, frame
+  print('prepare: stopped; nothing is left behind', file=sys.stderr)
   raise SystemExit(75)
 
 
