@@ -4,6 +4,7 @@ Values are floating-point millivolts, stored as int16 at 1 uV a unit.
 """
 
 import io
+import os
 import zlib
 
 import numpy as np
@@ -110,11 +111,11 @@ def open_tracings(path: str, root: str):
   import h5py
 
   try:
-    file = h5py.File(raw_files.confine(path, root), 'r')
+    real = raw_files.confine(path, root)
+    os.close(raw_files.open_regular(real, root, 'missing_file')[0])
+    file = h5py.File(real, 'r')
   except BadRecord as error:
     raise BadRecord(error.reason, error.detail, path) from None
-  except FileNotFoundError:
-    raise BadRecord('missing_file', f'no file {path}', path) from None
   except OSError as error:
     raise BadRecord('unreadable', f'not HDF5: {error}', path) from None
   for name, rank in (('exam_id', 1), ('tracings', 3)):

@@ -1,32 +1,40 @@
 """Files of a raw folder: paths that stay inside, sizes known before reading."""
 
+import functools
 import os
 import stat
 
 from ecgjax.data.validate import BadRecord
 
+# A build reads thousands of files of one folder.
+_real = functools.lru_cache(maxsize=4096)(os.path.realpath)
+
 
 def confine(path: str, root: str) -> str:
   """Resolves a path from a table or header and keeps it under the raw folder.
+
+  Links among the folders are followed once per process; the last part may
+  still be a link, which `open_regular` follows.
 
   Args:
     path: absolute, or relative to `root`.
     root: the raw folder.
 
   Returns:
-    The path without links.
+    An absolute path whose folder has no links.
 
   Raises:
     BadRecord: `outside_root`.
   """
-  root = os.path.realpath(root)
-  try:
-    real = os.path.realpath(os.path.join(root, path))
-  except ValueError:  # a null byte
-    real = ''
-  if not real.startswith(os.path.join(root, '')):
+  root = os.path.abspath(root)
+  folder, name = os.path.split(os.path.abspath(os.path.join(root, path)))
+  if '\0' in path or not _inside(_real(folder), _real(root)) or not name:
     raise BadRecord('outside_root', f'{path!r} leaves the raw folder')
-  return real
+  return os.path.join(_real(folder), name)
+
+
+def _inside(path: str, root: str) -> bool:
+  return path == root or path.startswith(os.path.join(root, ''))
 
 
 def require_plain(name: str):
@@ -55,7 +63,9 @@ def open_regular(path: str, root: str, absent: str) -> tuple[int, int]:
   """
   try:
     if os.path.islink(path):
-      path = confine(path, root)
+      path = os.path.realpath(path)
+      if not _inside(path, os.path.realpath(root)):
+        raise BadRecord('outside_root', 'a link leaves the raw folder')
     # Not blocking, so that a named pipe cannot hold us up.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
   except FileNotFoundError:

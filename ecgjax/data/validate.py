@@ -151,13 +151,14 @@ def check(recording: readers.Recording, rules: Rules = ANY) -> float:
     blocks = blocks.reshape(len(ecg), -1, width)  # [C, blocks, width]
     low = blocks.min(axis=2).astype(np.int32)  # [C, blocks]
     high = blocks.max(axis=2).astype(np.int32)
+    ends = ecg.min(axis=1), ecg.max(axis=1)  # [C] each
     _check_mains(recording, ecg)
     _check_scale(recording, blocks, low, high)
-    _check_missing(recording, ecg)
+    _check_missing(recording, ecg, *ends)
     if rules.gain is not None and np.any(recording.gain != rules.gain):
       found = ', '.join(f'{gain:g}' for gain in sorted(set(recording.gain)))
       raise BadRecord('wrong_gain', f'{found} per mV, not {rules.gain:g}')
-    _check_limiter(recording, ecg)
+    _check_limiter(recording, ecg, *ends)
     _check_flat(recording, blocks, high - low)
     return _check_limb_leads(recording, ecg, rules.limb_limit)
   except BadRecord as error:
@@ -184,28 +185,30 @@ def _check_frame(recording, rules):
     )
 
 
-def _check_missing(recording, ecg):
+def _check_missing(recording, ecg, low, high):
   """Samples marked as missing.
 
   Args:
     recording: for names.
     ecg: [C, T] int16.
+    low: [C] its minimum.
+    high: [C] its maximum.
   """
-  missing = ecg.min(axis=1) == INVALID
-  missing &= ecg.max(axis=1) < 32767  # both ends: a limiter
+  missing = (low == INVALID) & (high < 32767)  # both ends: a limiter
   if missing.any():
     count = np.count_nonzero(ecg == INVALID)
     raise BadRecord('nan', f'{count} in lead {_names(recording, missing)}')
 
 
-def _check_limiter(recording, ecg):
+def _check_limiter(recording, ecg, low, high):
   """Leads that stay at the end of the range, or are cut off below it.
 
   Args:
     recording: for names and rate.
     ecg: [C, T] int16.
+    low: [C] its minimum.
+    high: [C] its maximum.
   """
-  low, high = ecg.min(axis=1), ecg.max(axis=1)  # [C]
   top, bottom = high == 32767, low <= -32767
   # A file that gives each lead the whole range touches both ends everywhere.
   whole_range = (top & bottom).all()
