@@ -31,13 +31,13 @@ def epoch_order(
   record_key, window_key = np.frombuffer(key[:16], '<u8')
   return np.lexsort(
     (
-      _mix(position.astype(np.uint64) + record_key),
-      _mix(window.astype(np.uint64) + window_key),
+      mix(position.astype(np.uint64) + record_key),
+      mix(window.astype(np.uint64) + window_key),
     )
   )  # the last key is the primary one
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def mix(x: np.ndarray) -> np.ndarray:
   """SplitMix64 (Steele, Lea and Flood, 2014): a bijection of uint64."""
   x = x * np.uint64(0x9E3779B97F4A7C15)
   x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
