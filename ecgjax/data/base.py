@@ -70,8 +70,7 @@ def ecg_config(
   config = EcgConfig(name=name, rate=rate, sources=sources, **options)
   if not 0 <= config.max_rejected <= 1:
     raise ValueError(
-      f'max_rejected is {config.max_rejected}; it is a share between 0 and 1, '
-      'e.g. 0.05 for 5 %'
+      f'max_rejected is {config.max_rejected}; it is a share, like 0.05 or 5%'
     )
   return config
 
@@ -156,21 +155,23 @@ class Plan(NamedTuple):
     entries: to be read.
     left_out: (entry, reason of `LEFT_OUT`) of those that are not used.
     split_level: 'patient', or 'record' where patients are not known.
+    label_names: the A stored statements.
   """
 
   entries: list[Entry]
   left_out: list[tuple[Entry, str]]
   split_level: str
+  label_names: list[str]
 
   def everything(self) -> list[Entry]:
     return self.entries + [entry for entry, _ in self.left_out]
 
   def sha256(self) -> str:
     """Identifies the plan; two raw folders with the same tables agree."""
-    digest = hashlib.sha256(self.split_level.encode())
+    digest = hashlib.sha256(f'{self.split_level}{self.label_names}'.encode())
     rows = [(entry, '') for entry in self.entries] + self.left_out
     for entry, reason in sorted(rows, key=lambda row: row[0].record_id):
-      fields = entry._replace(labels=None)
+      fields = entry._replace(labels=None, rules=None)
       digest.update(repr((tuple(fields), reason)).encode())
       for bits in entry.labels or ():
         digest.update(bits.tobytes())
@@ -284,13 +285,13 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   @contextlib.contextmanager
   def _working(self):
-    """The state of one pass over the recordings."""
-    self._tally = tally.Tally(self.label_names())
+    """Holds progress bar and workers of one pass over the recordings."""
     with contextlib.ExitStack() as self._resources:
       yield
 
   def _start(self, raw_dir: str, plan: Plan):
     self._raw_dir = raw_dir
+    self._tally = tally.Tally(plan.label_names)
     self._records = positions(e.record_id for e in plan.everything())
     self._patients = positions(e.patient for e in plan.everything())
     enter, count = self._resources.enter_context, len(plan.entries)

@@ -115,7 +115,7 @@ class Cinc2021(base.EcgBuilder):
         else:
           entries.append(entry)
     level = 'patient' if set(wanted) == {'ptb-xl'} else 'record'
-    return base.Plan(entries, left_out, level)
+    return base.Plan(entries, left_out, level, self.label_names())
 
   def annotate(self, entry, comments):
     fields = raw_folder.header_fields(comments)

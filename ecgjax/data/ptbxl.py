@@ -164,4 +164,4 @@ class Ptbxl(base.EcgBuilder):
       )
       for row in rows
     ]
-    return base.Plan(entries, [], 'patient')
+    return base.Plan(entries, [], 'patient', self.label_names())

@@ -159,7 +159,8 @@ class WfdbFolder(base.EcgBuilder):
         )
       )
     known = any(row['patient'] for row in rows.values())
-    return base.Plan(entries, [], 'patient' if known else 'record')
+    level = 'patient' if known else 'record'
+    return base.Plan(entries, [], level, names)
 
   def annotate(self, entry, comments):
     fields = raw_folder.header_fields(comments)

@@ -211,3 +211,19 @@ def test_real_ludb(recordings):
   builder = prepare.make_builder('wfdb_folder', '', 100)
   counts, _ = builder.examine(str(recordings / 'ludb' / 'data'))
   assert counts.report()['records'] == 100 and counts.rejections == []
+
+
+def test_other_labels_are_another_data_set(raw_folder, tmp_path):
+  """One folder, then the same with a table; prepared names do not mix in."""
+  data = str(tmp_path / 'data')
+  (tmp_path / 'labels.csv').write_text('record,AF,MI\nr00,1,0\n')
+  options = {'labels_csv': str(tmp_path / 'labels.csv')}
+  builder, _ = prepare.build('wfdb_folder', data, 100, str(raw_folder))
+  assert builder.info.metadata['label_names'] == []
+  assert builder.info.features['labels'].shape == (1,)
+  with pytest.raises(ValueError, match='prepared from other recordings or'):
+    prepare.build('wfdb_folder', data, 100, str(raw_folder), **options)
+  builder = prepare.make_builder('wfdb_folder', data, 100, **options)
+  counts, plan = builder.examine(str(raw_folder))
+  assert plan.label_names == ['AF', 'MI']
+  assert counts.report()['labels'] == {'AF': 1}
