@@ -245,3 +245,33 @@ def test_slow_and_low_but_clean():
   ecg = leads_lib.from_independent(np, ecg)
   assert _verdict(_recording(np.rint(1000 * ecg))) is None
   assert _verdict(_recording(np.rint(500 * ecg))) is None
+
+
+def test_together_as_one_by_one(recordings):
+  """Batches of mixed shapes, rates, rules and verdicts, in any order."""
+  batch, rules = [], []
+  for folder in ('ptbxl/records100', 'ptbxl/records500', 'ludb/data'):
+    for path in sorted((recordings / folder).rglob('*.hea'))[:40]:
+      recording = readers.read_wfdb(path.with_suffix(''), str(recordings))
+      batch.append(recording)
+      rules.append(validate.Rules(gain=1000, limb_limit=20))
+      samples = recording.samples.copy()
+      value = (0, -32768, 32767)[len(batch) // 3 % 3]
+      samples[300:900, len(batch) % 12] = value
+      batch.append(recording._replace(samples=samples))
+      rules.append(validate.Rules(rate=100))
+      batch.append(recording._replace(samples=samples[: 40 * len(batch)]))
+      rules.append(validate.ANY)
+  order = np.random.default_rng(0).permutation(len(batch))
+  batch, rules = [batch[k] for k in order], [rules[k] for k in order]
+  together = validate.check_all(batch, rules)
+  reasons = set()
+  for recording, rule, verdict in zip(batch, rules, together):
+    if isinstance(verdict, validate.BadRecord):
+      with pytest.raises(validate.BadRecord) as error:
+        validate.check(recording, rule)
+      assert str(error.value) == str(verdict)
+      reasons.add(verdict.reason)
+    else:
+      assert validate.check(recording, rule) == verdict
+  assert {'flat', 'nan', 'saturated', 'wrong_rate', 'wrong_gain'} < reasons
