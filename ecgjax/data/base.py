@@ -29,8 +29,8 @@ import tqdm
 
 from ecgjax.data import convert, same_bytes, tally, validate
 
-# A worker needs a second to start, in which one process converts hundreds.
-RECORDS_PER_WORKER = 512
+# A worker needs a second to start, in which one process converts a thousand.
+RECORDS_PER_WORKER = 2048
 SPLITS = ('train', 'validation', 'test')
 _CONFIG_NAME = re.compile(r'(\d+(?:\.\d+)?)hz((?:\+[\w-]+)*)')
 

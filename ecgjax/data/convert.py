@@ -72,6 +72,7 @@ class Converted(NamedTuple):
   comments: tuple[str, ...]
 
 
+@functools.lru_cache(maxsize=64)
 def parse_rate(rate: float | str) -> fractions.Fraction:
   """Sampling rate in Hz as an exact fraction, e.g. '204.8' to 1024/5.
 
