@@ -98,7 +98,7 @@ def spans(blocks, low, high) -> np.ndarray:
   bottom = np.minimum(low[..., :even:2], low[..., 1:even:2])
   seconds = np.sort(top - bottom, axis=2)
   whole = high.max(axis=2) - low.min(axis=2)
-  return np.stack([whole, seconds[..., 3 * even // 8]])
+  return np.array([whole, seconds[..., 3 * even // 8]])
 
 
 def limited(ecg: np.ndarray, rate: float, low, high) -> np.ndarray:

@@ -16,6 +16,7 @@ Reason codes (`REASONS` says what each means):
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import math
 import typing
@@ -135,7 +136,7 @@ def check(recording: readers.Recording, rules: Rules = ANY) -> float:
     six limb leads.
 
   Raises:
-    BadRecord: with the first reason found, in the order of the code below.
+    BadRecord: with one reason; of several faults, that of the first cause.
   """
   (verdict,) = check_all([recording], [rules])
   if isinstance(verdict, BadRecord):
@@ -146,7 +147,7 @@ def check(recording: readers.Recording, rules: Rules = ANY) -> float:
 def check_all(
   recordings: Sequence[readers.Recording], rules: Sequence[Rules]
 ) -> list[float | BadRecord]:
-  """`check` for many recordings, three times as fast.
+  """`check` for many recordings; of 1000 samples, three times as fast.
 
   Args:
     recordings: N of any shape; those of one shape are checked together.
@@ -193,8 +194,8 @@ def _check_signals(recordings, rules) -> list[float | BadRecord]:
   rate, leads = recordings[0].rate, recordings[0].leads
   ecg = [np.ascontiguousarray(recording.samples.T) for recording in recordings]
   ecg = np.stack(ecg) if len(ecg) > 1 else ecg[0][None]  # [N, C, T]
-  gain = np.stack([recording.gain for recording in recordings])  # [N, C]
-  baseline = np.stack([recording.baseline for recording in recordings])
+  gain = np.array([recording.gain for recording in recordings])  # [N, C]
+  baseline = np.array([recording.baseline for recording in recordings])
   blocks = signal_rules.half_seconds(ecg, rate)  # [N, C, blocks, width]
   lows = blocks.min(axis=3).astype(np.int32)  # [N, C, blocks]
   highs = blocks.max(axis=3).astype(np.int32)
@@ -230,7 +231,7 @@ def _check_signals(recordings, rules) -> list[float | BadRecord]:
       return f'lead {names}: not {rules.gain:g} per mV'
     return f'lead {names}'
 
-  faulty = np.any([fault.any(axis=1) for fault in faults.values()], axis=0)
+  faulty = functools.reduce(np.logical_or, faults.values()).any(axis=1)  # [N]
   verdicts = []
   for n, recording in enumerate(recordings):
     if faulty[n]:
