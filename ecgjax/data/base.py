@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from ecgjax.data import convert, same_bytes, tally, validate
+from ecgjax.data import convert, readers, same_bytes, tally, validate
 
 # A worker needs a second to start, in which one process converts a thousand.
 RECORDS_PER_WORKER = 2048
@@ -119,7 +119,7 @@ class Entry(NamedTuple):
 
   Attributes:
     record_id: unique in the corpus.
-    path: without suffix, relative to the raw folder.
+    path: relative to the raw folder, as `READ` expects it.
     split: one of `SPLITS`.
     source: corpus, or the part of it.
     patient_id: '' where the corpus has none: every record is its own patient.
@@ -198,6 +198,7 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   MANUAL_DOWNLOAD_INSTRUCTIONS = 'Give the folder of the recordings.'
   DESCRIPTION = CITATION = LICENSE = HOMEPAGE = ''
   OPTIONS: tuple[str, ...] = ()
+  READ = staticmethod(readers.read_wfdb)  # (path, raw folder) -> Recording
 
   def plan(self, raw_dir: str) -> Plan:
     """Which records there are; reads tables, no signals."""
@@ -306,7 +307,10 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _accepted(self, entries):
     """Reads records; yields (entry, converted) of those that are used."""
-    jobs = ((convert.Job(e.path, e.rules), e.record_id) for e in entries)
+    read = type(self).READ
+    jobs = (
+      (convert.Job(e.path, e.rules, read), e.record_id) for e in entries
+    )
     rate = self.builder_config.rate
     results = convert.convert_all(jobs, self._raw_dir, rate, self._executor)
     for entry, result in zip(entries, results):

@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +36,15 @@ class Job(NamedTuple):
   """What a worker needs.
 
   Attributes:
-    path: record without suffix, relative to the raw folder.
+    path: of the record, relative to the raw folder, as `read` expects it.
     rules: what the corpus promises of it.
+    read: (path, root) -> `readers.Recording`; a function of a module, so that
+      a worker process finds it.
   """
 
   path: str
   rules: validate.Rules
+  read: Callable = readers.read_wfdb
 
 
 class Converted(NamedTuple):
@@ -147,7 +150,7 @@ def convert(
     record: its id, for the list of rejections.
   """
   try:
-    recording = readers.read_wfdb(job.path, root)
+    recording = job.read(job.path, root)
     residual = validate.check(recording, job.rules)
   except validate.BadRecord as error:
     return tally.Rejection(
