@@ -23,19 +23,7 @@ def get_config(argument: str | None = None):
   config = config_lib.common(choice['dataset'])
   config.method = 'lcd'
   config.num_epochs = 30 if synthetic else 100
-  config.lcd = {
-    'parity': False,
-    'lead_pair': 'per_step',  # or 'per_sample'
-    'resample': 'fourier',  # or 'cubic', 'linear'
-    'exclusive_start': False,
-    'separate_bn': True,
-    'gamma': 0.005,
-    'off_diagonal_weight': 0.0051,
-    'cov_divisor': 'actual',  # or 'nominal'
-    'cov_on_diagonal': False,
-    'tau': 0.996,
-    'tau_schedule': 'constant',  # or 'cosine'
-  }
+  config.lcd = config_lib.lcd_options()
   config_lib.choose(
     'preset',
     choice['preset'],

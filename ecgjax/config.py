@@ -72,9 +72,11 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.data.normalisation = 'record'
   config.data.task = task
   config.data.sources = ()  # of cinc2021; (): all
+  config.data.labels_csv = ''  # of wfdb_folder
+  config.data.ptbxl_csv = ''  # of cinc2021, see ecgjax/data/cinc2021.py
   config.data.single_label = False  # drop records with several labels
   config.data.allow_leak = False  # True marks the result
-  config.data.resident = True  # keep the training split in device memory
+  config.data.resident = True  # one device: training split in its memory
 
   config.model = ml_collections.ConfigDict()
   config.model.name = 'vgg1d'
@@ -98,6 +100,41 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.probe.recipe = 'standardised_lr'  # or 'reference' (LCD's own)
   config.bootstrap_draws = 2000
   return config
+
+
+def lcd_options() -> dict:
+  """Defaults of `config.lcd`, see `ecgjax.methods.lcd`."""
+  return {
+    'parity': False,
+    'lead_pair': 'per_step',  # or 'per_sample'
+    'resample': 'fourier',  # or 'cubic', 'linear'
+    'exclusive_start': False,
+    'separate_bn': True,
+    'gamma': 0.005,
+    'off_diagonal_weight': 0.0051,
+    'cov_divisor': 'actual',  # or 'nominal'
+    'cov_on_diagonal': False,
+    'tau': 0.996,
+    'tau_schedule': 'constant',  # or 'cosine'
+  }
+
+
+def supervise(config) -> None:
+  """Makes `config` a supervised one, see `ecgjax.methods.supervised`."""
+  config.method = 'supervised'
+  config.supervised = {
+    'task': 'multi_label',  # or 'single_label'
+    'branches': 'tied',  # or 'untied', 'joint'
+    'pool': 'concat',  # over leads; or 'mean', 'attention'
+    'frozen_encoder': False,
+    'class_weights': (),
+    'label_smoothing': 0.0,
+    'mixup': 0.0,
+  }
+  config.batch_size = 128
+  config.best_metric = 'validation_macro_auroc'
+  config.best_mode = 'max'
+  config.evaluate_checkpoint = 'best'
 
 
 def to_json(config) -> dict:

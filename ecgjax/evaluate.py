@@ -1,8 +1,6 @@
 """Restored or just trained encoders, judged once on the test split."""
 
-import json
 import logging
-import os
 import pathlib
 import time
 from typing import NamedTuple
@@ -12,15 +10,25 @@ import numpy as np
 import tqdm
 
 from ecgjax import config as config_lib
+from ecgjax.data import input_pipeline, sources
 from ecgjax.evaluation import arms as arms_lib
 from ecgjax.evaluation import metrics as metrics_lib
 from ecgjax.evaluation import probe as probe_lib
+from ecgjax.evaluation import report, tables
 from ecgjax.evaluation import results as results_lib
 from ecgjax.inputs import InputContract, to_model_input
-from ecgjax.training import checkpoints
+from ecgjax.methods import base
+from ecgjax.training import checkpoints, metric_writers
 
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 256
+
+
+class Model(NamedTuple):
+  """A method and what it expects."""
+
+  method: base.Method
+  contract: InputContract
 
 
 class Outputs(NamedTuple):
@@ -35,15 +43,20 @@ class Outputs(NamedTuple):
   probabilities: np.ndarray | None
 
 
-def predict_split(
-  method, contract: InputContract, params, model_state, split, name: str = ''
-) -> Outputs:
-  """Runs a model over one split (`data.input_pipeline.Split`)."""
-  from ecgjax.data import input_pipeline
+def predict_split(model, state, split, name: str = '') -> Outputs:
+  """Runs a model over one split.
+
+  Args:
+    model: has `method` and `contract`, e.g. `train.Trained`.
+    state: has `params` and `model_state`.
+    split: `data.input_pipeline.Split`.
+    name: before the progress bar.
+  """
 
   @jax.jit
   def predict(params, model_state, batch):
-    return method.predict(params, model_state, to_model_input(batch, contract))
+    batch = to_model_input(batch, model.contract)
+    return model.method.predict(params, model_state, batch)
 
   found = {'features': [], 'probabilities': []}
   total = -(-len(split) // BATCH_SIZE)
@@ -51,7 +64,7 @@ def predict_split(
   for batch in tqdm.tqdm(
     batches, total=total, desc=f'{name} {split.name}', leave=False, disable=None
   ):
-    outputs = jax.device_get(predict(params, model_state, batch))
+    outputs = jax.device_get(predict(state.params, state.model_state, batch))
     keep = batch['mask'] > 0
     for field, rows in found.items():
       if field in outputs:
@@ -67,16 +80,13 @@ def make_validate(config, method, contract: InputContract, split):
   on the validation records, in batches of the training size with one fixed
   key, the last incomplete batch left out (every loss is one of a whole batch).
   """
-  from ecgjax.data import input_pipeline
-
   if config.best_metric == 'validation_macro_auroc':
     labels = split.columns['label']
     mask = split.columns['label_mask']
+    model = Model(method, contract)
 
     def validate(state):
-      outputs = predict_split(
-        method, contract, state.params, state.model_state, split, 'validate'
-      )
+      outputs = predict_split(model, state, split, 'validate')
       auroc = metrics_lib.auroc(labels, outputs.probabilities, mask)
       return {'validation_macro_auroc': metrics_lib.macro(auroc)}
 
@@ -130,7 +140,7 @@ def probe_scores(recipe: str, train, validation, test, splits):
   return probe.predict(validation), probe.predict(test)
 
 
-def compare_arms(config, scores: dict, splits: dict, arm: str) -> dict:
+def compare_arms(config, scores: dict, splits: dict, arm: str):
   """Metrics, intervals and differences of all arms; the test labels' one use.
 
   Args:
@@ -138,58 +148,59 @@ def compare_arms(config, scores: dict, splits: dict, arm: str) -> dict:
     scores: arm -> (validation, test) probabilities, each [N, K] or [S, N, K].
     splits: 'validation' and 'test' -> Split with labels.
     arm: the one under test.
+
+  Returns:
+    The parts of `arms.evaluate_arms`, and the test predictions.
   """
   validation, test = splits['validation'].columns, splits['test'].columns
-  thresholds = {
-    name: metrics_lib.f1_thresholds(
-      validation['label'], pair[0], validation['label_mask']
-    )
-    for name, pair in scores.items()
+  predictions = {
+    'arms': {name: pair[1] for name, pair in scores.items()},
+    'labels': test['label'],
+    'patients': test['patient'],
+    'class_names': splits['test'].class_names,
+    'thresholds': {
+      name: metrics_lib.f1_thresholds(
+        validation['label'], pair[0], validation['label_mask']
+      )
+      for name, pair in scores.items()
+    },
+    'label_mask': test['label_mask'],
   }
-  return arms_lib.evaluate_arms(
-    {name: pair[1] for name, pair in scores.items()},
-    test['label'],
-    test['patient'],
-    splits['test'].class_names,
-    thresholds,
+  pairs = (('finetune', 'scratch'), ('finetune', 'probe'), ('probe', 'scratch'))
+  evaluation = arms_lib.evaluate_arms(
+    **predictions,
     method=arm,
-    comparisons=[
-      pair
-      for pair in (('finetune', 'scratch'), ('finetune', 'probe'))
-      if set(pair) <= set(scores)
-    ],
-    label_mask=test['label_mask'],
+    comparisons=[pair for pair in pairs if set(pair) <= set(scores)],
     draws=config.bootstrap_draws,
   )
+  return evaluation, predictions
 
 
-def evaluate_run(config, method, trained, data, workdir) -> dict:
+def evaluate_run(config, trained, data, workdir) -> dict:
   """Probes or scores a trained run on the test split, once.
 
   Args:
     config: of the run.
-    method: its Method.
     trained: from `train.train`.
     data: `data.sources.Data` of the run.
-    workdir: `results.json` and `report.html` are written here.
+    workdir: `predictions.npz`, `report.html` and, last, `results.json` are
+      written here.
 
   Returns:
     The results.
   """
   started = time.monotonic()
-  contract = InputContract.from_config(config)
   state, step = choose_state(config, trained)
   splits = data.labelled
   outputs = {
     name: {
-      split: predict_split(method, contract, s.params, s.model_state, d, name)
-      for split, d in splits.items()
+      split: predict_split(trained, s, d, name) for split, d in splits.items()
     }
     for name, s in (('random', trained.initial), ('trained', state))
   }
   probe = lambda name: probe_scores(
     config.probe.recipe,
-    *(outputs[name][split].features for split in splits),
+    *(outputs[name][split].features for split in sources.SPLITS),
     splits,
   )
   scores = {arms_lib.BASELINE: probe('random')}
@@ -198,12 +209,11 @@ def evaluate_run(config, method, trained, data, workdir) -> dict:
     scores['probe'] = probe('trained')
   else:
     arm = 'finetune' if config.init_from else 'scratch'
-    scores[arm] = tuple(
-      outputs['trained'][split].probabilities
-      for split in ('validation', 'test')
-    )
+    last = outputs['trained']
+    scores[arm] = last['validation'].probabilities, last['test'].probabilities
+  evaluation, predictions = compare_arms(config, scores, splits, arm)
   results = results_lib.assemble(
-    compare_arms(config, scores, splits, arm),
+    evaluation,
     method=config.method,
     dataset=config.data.name,
     protocol=config.probe.recipe,
@@ -225,8 +235,51 @@ def evaluate_run(config, method, trained, data, workdir) -> dict:
     config=config_lib.to_json(config),
     num_parameters=int(sum(x.size for x in jax.tree.leaves(state.params))),
   )
-  write_json(pathlib.Path(workdir) / 'results.json', results)
+  publish(workdir, results, predictions, data, arm)
   return results
+
+
+def publish(workdir, results, predictions, data, arm: str) -> None:
+  """Writes predictions, report and, last, the results; prints the result."""
+  workdir = pathlib.Path(workdir)
+  test = data.labelled['test']
+  mistakes = report.confident_errors(
+    predictions['labels'],
+    predictions['arms'][arm],
+    predictions['thresholds'][arm],
+    label_mask=predictions['label_mask'],
+  )
+  load = lambda row: sources.load_recording(data, 'test', test.record_ids[row])
+  errors = report.errors_section(mistakes, test.class_names, load)
+  results_lib.write_predictions(workdir / 'predictions.npz', **predictions)
+  report.write_report(
+    workdir / 'report.html',
+    results,
+    predictions=predictions,
+    history=metric_writers.read_metrics(workdir / 'metrics.jsonl'),
+    sections=[errors],
+  )
+  results_lib.write(workdir / 'results.json', results)
+  logger.info('%s', summary(results))
+  logger.info('Results: %s', workdir / 'results.json')
+  logger.info('Report:  %s', workdir / 'report.html')
+
+
+def summary(results: dict) -> str:
+  """The headline of a result: arms and differences with intervals."""
+  kind = 'SYNTHETIC ECGs' if results['synthetic'] else 'ECGs'
+  headline = 'macro_auroc'
+  if results['metrics'][headline]['value'] is None:
+    headline = 'macro_auroc_all'
+  lines = [
+    f'Test {headline} of {results["num_examples"]} {kind} of '
+    f'{results["num_patients"]} patients, 95 % intervals by patient:'
+  ]
+  for name, arm in results['arms'].items():
+    lines.append(f'  {name:24} {tables.cell(arm["metrics"][headline])}')
+  for name, row in results['differences'].items():
+    lines.append(f'  {name:24} {tables.difference_cell(row[headline])}')
+  return '\n'.join(lines)
 
 
 def choose_state(config, trained):
@@ -246,10 +299,3 @@ def describe_device() -> str:
   """Kind and number of devices, e.g. '1 x cpu'."""
   devices = jax.devices()
   return f'{len(devices)} x {devices[0].device_kind}'
-
-
-def write_json(path: pathlib.Path, content: dict) -> None:
-  """Writes JSON at once or not at all."""
-  temporary = path.with_suffix('.tmp')
-  temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
-  os.replace(temporary, path)

@@ -95,7 +95,8 @@ def to_model_input(batch: dict, contract: InputContract) -> dict:
     contract: what the model expects.
 
   Returns:
-    The batch with `ecg` float32 (or wider), normalised, and without the storage fields.
+    The batch with `ecg` normalised, float32 or wider, and without the storage
+    fields.
 
   Raises:
     ValueError: if `ecg` is not [B, contract.length, len(contract.leads)].

@@ -1,12 +1,10 @@
 """Command line: `python -m ecgjax.main --config=... --workdir=...`."""
 
 import importlib
-import logging
-import sys
 
 from absl import app, flags
 
-from ecgjax import process_env
+from ecgjax import console, process_env
 
 MODES = {
   # mode: module and function, called with (config, workdir)
@@ -32,59 +30,38 @@ def parse_flags(argv):
     rest = FLAGS(argv)
     if len(rest) > 1:
       raise ValueError(f'unexpected argument {rest[1]!r}')
-    check_overrides()
+    values = config_flags.get_override_values(FLAGS['config'])
+    for name, value in values.items():
+      if hasattr(value, 'items'):  # ml_collections would drop the other fields
+        raise ValueError(
+          f'--config.{name} is a group of fields; set them one by one, e.g. '
+          f'--config.{name}.{next(iter(value), "field")}=...'
+        )
     return rest
   except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
-    fail(error, EXIT_BAD_INPUT)
-
-
-def check_overrides():
-  """Refuses overrides that replace a whole group of fields."""
-  from ml_collections import config_flags
-
-  values = config_flags.get_override_values(FLAGS['config'])
-  for name, value in values.items():
-    if hasattr(value, 'items'):
-      raise ValueError(
-        f'--config.{name}={value} would replace a whole group; set its fields '
-        f'one by one, e.g. --config.{name}.{next(iter(value), "field")}=...'
-      )
-
-
-def fail(error, code: int):
-  """Prints one line and exits."""
-  text = ' '.join(str(error).split())
-  print(f'ecgjax: {text}', file=sys.stderr)
-  sys.exit(code)
+    console.fail(error, EXIT_BAD_INPUT)
 
 
 def main(argv):
   del argv
   from ecgjax import train
+  from ecgjax.training import parallel
 
-  logging.basicConfig(level=logging.INFO, format='%(message)s')
-  module, function = MODES[FLAGS.mode]
+  console.set_up_logging()
+  config, workdir = FLAGS.config, FLAGS.workdir
   try:
-    getattr(importlib.import_module(module), function)(
-      FLAGS.config, FLAGS.workdir
-    )
+    if config.distributed:
+      parallel.initialise_distributed()
+    module, function = MODES[FLAGS.mode]
+    getattr(importlib.import_module(module), function)(config, workdir)
   except train.NonFiniteLoss as error:
-    fail(error, EXIT_NON_FINITE)
+    console.fail(error, EXIT_NON_FINITE)
   except train.Interrupted as error:
-    fail(error, EXIT_INTERRUPTED)
+    console.fail(error, EXIT_INTERRUPTED)
   except (ValueError, OSError) as error:
-    if not raised_by_us(error):
+    if not console.raised_by_us(error):
       raise
-    fail(error, EXIT_BAD_INPUT)
-
-
-def raised_by_us(error) -> bool:
-  """Whether ecgjax itself found the input wrong; else it is a defect."""
-  frame = error.__traceback__
-  while frame.tb_next:
-    frame = frame.tb_next
-  module = frame.tb_frame.f_globals.get('__name__', '')
-  return isinstance(error, OSError) or module.startswith('ecgjax')
+    console.fail(error, EXIT_BAD_INPUT)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """The one training loop, for every method and every source of batches."""
 
+import functools
 import logging
 import pathlib
 import time
@@ -14,6 +15,7 @@ import tqdm
 from ecgjax import __version__
 from ecgjax import config as config_lib
 from ecgjax.inputs import InputContract
+from ecgjax.methods import base
 from ecgjax.resolve import resolve
 from ecgjax.training import (
   checkpoints,
@@ -57,7 +59,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
     Interrupted, NonFiniteLoss: see `train`.
   """
   from ecgjax import evaluate
-  from ecgjax.data import input_pipeline, sources
+  from ecgjax.data import sources
 
   workdir = pathlib.Path(workdir)
   workdir_lib.check(config, workdir)
@@ -65,29 +67,52 @@ def train_and_evaluate(config, workdir) -> dict | None:
   if finished:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
-  data = sources.open_data(config)
+  data = sources.open_data(config, process_index=jax.process_index())
+  trained = train_on(config, workdir, data)
+  if jax.process_index():
+    return None
+  return evaluate.evaluate_run(config, trained, data, workdir)
+
+
+def train_on(config, workdir, data, description: str = '') -> 'Trained':
+  """Trains on an opened data set (`data.sources.Data`), or resumes.
+
+  A supervised run sees the labelled training records, a pretext task all of
+  them.
+
+  Raises:
+    ValueError, Interrupted, NonFiniteLoss: see `train`.
+  """
+  from ecgjax import evaluate
+  from ecgjax.data import input_pipeline, resident
+
+  workdir_lib.check(config, workdir)
   supervised = config.best_metric == 'validation_macro_auroc'
   splits = data.labelled if supervised else data.splits
-  given, config = config, config.copy_and_resolve_references()
-  config.num_steps = given.num_steps or (
-    given.num_epochs
+  resolved = config.copy_and_resolve_references()
+  resolved.num_steps = config.num_steps or (
+    config.num_epochs
     * input_pipeline.steps_per_epoch(splits['train'], config.batch_size)
   )
-  method = resolve('methods', config.method).make(config)
+  method = resolve('methods', config.method).make(resolved)
   contract = InputContract.from_config(config)
   validate = evaluate.make_validate(
-    config, method, contract, splits['validation']
+    resolved, method, contract, splits['validation']
   )
-  initialise = None
-  if config.init_from:
-    initialise = restore.make_initialise(config)
-  workdir_lib.create(given, workdir)
-  trained = train(
-    config,
+  initialise = restore.make_initialise(config) if config.init_from else None
+  source = functools.partial(
+    input_pipeline.train_batches, splits['train'], config.batch_size
+  )
+  if config.data.resident and jax.device_count() == 1:
+    arrays = resident.load(splits['train'])
+    source = functools.partial(
+      resident.train_batches, splits['train'], arrays, config.batch_size
+    )
+  workdir_lib.create(config, workdir)
+  return train(
+    resolved,
     workdir,
-    lambda step: input_pipeline.train_batches(
-      splits['train'],
-      config.batch_size,
+    lambda step: source(
       seed=config.seed,
       start_step=step,
       process_index=jax.process_index(),
@@ -95,17 +120,17 @@ def train_and_evaluate(config, workdir) -> dict | None:
     ),
     validate=validate,
     initialise=initialise,
-    fingerprint=data.fingerprint,
+    fingerprint=input_pipeline.fingerprint(splits['train'])['sha256'],
+    description=description,
   )
-  if jax.process_index():
-    return None
-  return evaluate.evaluate_run(config, method, trained, data, workdir)
 
 
 class Trained(NamedTuple):
   """What `train` returns.
 
   Attributes:
+    method: of the run.
+    contract: its input contract.
     state: TrainState after the last step.
     initial: TrainState with random weights, before `initialise`.
     checkpointer: of the run.
@@ -113,6 +138,8 @@ class Trained(NamedTuple):
     wall_seconds: of this process.
   """
 
+  method: base.Method
+  contract: InputContract
   state: train_state_lib.TrainState
   initial: train_state_lib.TrainState
   checkpointer: checkpoints.Checkpointer
@@ -246,9 +273,7 @@ def train(
         save(figures)
         speed.pause(step)
       if evaluating:
-        logger.info(
-          '%s', _line(step, config, row)
-        )
+        logger.info('%s', _line(step, config, row))
         stopped_early = exhausted(config, workdir, step)
       if interrupted and step < config.num_steps:
         raise Interrupted(
@@ -256,8 +281,9 @@ def train(
           'saved, the same command resumes'
         )
   return Trained(
-    state, initial, checkpointer, speed.median(), time.monotonic() - started
-  )
+    method, contract, state, initial, checkpointer, speed.median(),
+    time.monotonic() - started,
+  )  # fmt: skip
 
 
 def _line(step, config, row) -> str:

@@ -3,8 +3,10 @@
 import logging
 from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 
+from ecgjax import leads as leads_lib
 from ecgjax.data import input_pipeline, leakage, prepare
 from ecgjax.data import splits as splits_lib
 
@@ -34,34 +36,30 @@ class Data(NamedTuple):
   synthetic: bool
 
 
-def open_data(config, records=None) -> Data:
+def open_data(config, records=None, process_index: int = 0) -> Data:
   """Opens the data of `config.data`, building the data set on first use.
 
   Args:
     config: of the run.
     records: ids of the labelled training records to use; None for all.
+    process_index: only process 0 builds a data set.
 
   Raises:
     ValueError: if the data set is missing, does not fit the config, or has a
       patient or a signal in two splits (unless `config.data.allow_leak`).
   """
-  builder = prepare.open_builder(config.data)
+  builder = prepare.open_builder(config.data, process_index)
   leakage.audit(builder, allow=config.data.allow_leak)
   splits = {
     name: input_pipeline.open_split(builder, name, config, keep_unlabelled=True)
     for name in SPLITS
   }
-  labelled = {}
-  for name in SPLITS:
-    labelled[name] = input_pipeline.open_split(
+  labelled = {
+    name: input_pipeline.open_split(
       builder, name, config, records=records if name == 'train' else None
     )
-    if config.data.single_label:
-      split = labelled[name]
-      single = split.columns['label'].sum(axis=1) == 1
-      labelled[name] = input_pipeline.open_split(
-        builder, name, config, records=set(split.record_ids[single])
-      )
+    for name in SPLITS
+  }
   for name, split in labelled.items():
     used = ', '.join(f'{v} {k}' for k, v in split.dropped.items() if v)
     logger.info(
@@ -82,5 +80,32 @@ def open_data(config, records=None) -> Data:
     split_hash=splits_lib.split_manifest(builder)['sha256'],
     manifest_hash=manifest['sha256'],
     fingerprint=input_pipeline.fingerprint(splits['train'])['sha256'],
-    synthetic=bool(builder.info.metadata.get('synthetic', False)),
+    synthetic=bool(dict(builder.info.metadata.items()).get('synthetic')),
   )
+
+
+def load_recording(data: Data, split: str, record_id: str) -> dict:
+  """One stored recording, as arguments of `evaluation.ecg_plot.plot_ecg`."""
+  info = data.builder.info
+  rate = data.builder.builder_config.rate
+  length = info.features['ecg'].shape[0]
+  fields = {'rate': rate, 'length': length, 'leads': leads_lib.LEADS}
+  one = input_pipeline.open_split(
+    data.builder,
+    split,
+    ml_collections.ConfigDict({'data': fields}),
+    records=[record_id],
+    keep_unlabelled=True,
+  )
+  columns = one.columns
+  labelled = data.labelled[split]
+  row = int(np.flatnonzero(labelled.record_ids == record_id)[0])
+  positive = np.flatnonzero(labelled.columns['label'][row])
+  names = ', '.join(labelled.class_names[k] for k in positive) or 'no class'
+  return {
+    'ecg': (one.read(0, 1)[0] - columns['baseline'][0]) / columns['gain'][0],
+    'rate': rate,
+    'leads': leads_lib.LEADS,
+    'title': f'{info.name} {record_id}: {names}',
+    'synthetic': data.synthetic,
+  }

@@ -1,6 +1,7 @@
 """The only file that knows devices."""
 
 import functools
+import os
 from collections.abc import Callable
 
 import jax
@@ -78,3 +79,20 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
     )
 
   return run_jit
+
+
+def initialise_distributed() -> None:
+  """Joins the processes of a pod or cluster, before JAX is used.
+
+  On a TPU pod, under SLURM or Open MPI everything is detected; elsewhere
+  ECGJAX_COORDINATOR (host:port), ECGJAX_PROCESSES and ECGJAX_PROCESS say it.
+  """
+  address = os.environ.get('ECGJAX_COORDINATOR')
+  if address is None:
+    jax.distributed.initialize()
+    return
+  jax.distributed.initialize(
+    address,
+    int(os.environ['ECGJAX_PROCESSES']),
+    int(os.environ['ECGJAX_PROCESS']),
+  )

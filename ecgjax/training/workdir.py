@@ -8,7 +8,8 @@ import jax
 
 from ecgjax import config as config_lib
 
-PLACES = ('dir', 'raw_dir')  # where the data lie is not what they are
+# Where the data lie is not what they are.
+PLACES = ('dir', 'raw_dir', 'labels_csv', 'ptbxl_csv')
 
 
 def check(config, workdir) -> None:

@@ -1,0 +1,77 @@
+"""Training or fine-tuning a classifier on labelled ECGs.
+
+  python -m ecgjax.main --config=configs/supervised.py --workdir=runs/scratch
+  python -m ecgjax.main --config=configs/supervised.py \\
+    --config.init_from=runs/lcd --workdir=runs/finetuned
+
+Without `init_from` the encoder starts at random. Your own recordings:
+dataset=wfdb_folder with --config.data.raw_dir and --config.data.labels_csv.
+
+Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
+  model=vgg1d|xresnet1d|vit1d, preset=
+  default  early stopping on the validation macro AUROC
+  probe    the encoder of init_from stays as it is; a linear layer learns
+  smoke    a few steps on the smallest data
+"""
+
+from ecgjax import config as config_lib
+from ecgjax import leads
+
+
+def get_config(argument: str | None = None):
+  choice = config_lib.parse_argument(
+    argument, dataset='synthetic', model='vgg1d', preset='default'
+  )
+  config = config_lib.common(choice['dataset'])
+  config_lib.supervise(config)
+  config.num_epochs = 30
+  config.patience = 4  # evaluations, ten of them a run
+  config.optimizer.learning_rate = 1e-3
+  config_lib.choose(
+    'model',
+    choice['model'],
+    {'vgg1d': _vgg1d, 'xresnet1d': _xresnet1d, 'vit1d': _vit1d},
+  )(config)
+  config_lib.choose(
+    'preset',
+    choice['preset'],
+    {'default': _default, 'probe': _probe, 'smoke': _smoke},
+  )(config)
+  return config.lock()
+
+
+def _vgg1d(config):
+  del config  # the default: LCD's encoder, shared by the leads
+
+
+def _joint(config, name, **kwargs):
+  config.model = {'name': name, 'kwargs': kwargs}
+  config.data.leads = leads.LEADS
+  config.supervised.branches = 'joint'
+
+
+def _xresnet1d(config):
+  _joint(config, 'xresnet1d', size='small')
+
+
+def _vit1d(config):
+  _joint(config, 'vit1d')
+
+
+def _default(config):
+  del config
+
+
+def _probe(config):
+  config.supervised.frozen_encoder = True
+  config.optimizer.freeze = '^encoder/'
+
+
+def _smoke(config):
+  if config.data.name == 'synthetic':
+    config.data.size = 'tiny'
+  config.batch_size = 16
+  config.num_steps = 4
+  config.eval_every = 2
+  config.log_every = 1
+  config.bootstrap_draws = 1000
