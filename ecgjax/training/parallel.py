@@ -81,6 +81,13 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   return run_jit
 
 
+def keep_compiled_programs() -> None:
+  """Compiled programs are kept between runs, unless JAX was told where."""
+  if not jax.config.jax_compilation_cache_dir:
+    folder = os.path.join(os.path.expanduser('~'), '.cache', 'ecgjax', 'xla')
+    jax.config.update('jax_compilation_cache_dir', folder)
+
+
 def initialise_distributed() -> None:
   """Joins the processes of a pod or cluster, before JAX is used.
 
