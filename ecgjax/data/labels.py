@@ -7,10 +7,10 @@ statement. The task is chosen when reading:
   task = labels.make_task('superclass', builder.info.metadata['label_names'])
   label, mask = labels.apply(task, example['labels'], example['label_mask'])
 
-Stored names are SCP codes (PTB-XL), SNOMED CT codes (CinC 2021) or the columns
-of the user's own table. A class is positive if any of its statements is; a
-stored label that is named like the class counts too, so a table with a column
-`AF` needs no codes. Tasks:
+Stored names are SCP codes (PTB-XL), SNOMED CT codes (CinC 2021), the columns of
+CODE-15 % or those of the user's own table. A class is positive if any of its
+statements is; a stored label that is named like the class counts too, so a
+table with a column `AF` needs no codes. Tasks:
 
   all            every stored statement is a class
   diagnostic, subclass, superclass, form, rhythm   PTB-XL, 44/23/5/19/12
@@ -98,7 +98,7 @@ LONGITUDINAL = {
     (),
   ),
   # A prolonged PR interval is no clean negative.
-  '1AVB': (('1AVB', '270492004'), ('LPR', '164947007')),
+  '1AVB': (('1AVB', '270492004', '1dAVb'), ('LPR', '164947007')),
   'MI': ((*_INFARCTION, *_INJURY, *_MI_SNOMED), ()),
 }  # fmt: skip
 _SINGLE = LONGITUDINAL | {'MI_strict': ((*_INFARCTION, *_MI_SNOMED), _INJURY)}

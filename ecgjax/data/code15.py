@@ -1,0 +1,164 @@
+"""TFDS builder `code15`: CODE-15 %, 345,779 ECGs of 233,770 patients.
+
+  python -m ecgjax.data.prepare --dataset=code15 --raw_dir=RAW --data_dir=DIR
+
+RAW is the folder of the publisher (Zenodo 4916206, CC BY) with `exams.csv` and
+the HDF5 parts `exams_part0.hdf5` to `exams_part17.hdf5`, as many of them as you
+have: exams of absent parts are counted as `missing_file`. Rows are joined by
+exam id, since the parts are not in the order of the table and each ends with a
+row that is none. The zeros that fill every tracing up to 4096 samples on both
+sides are cut off, so the recording begins at `valid_start` 0 and ends at
+`valid_len`, 7 s or 10 s later. The corpus has no usable dates: `time` is
+unknown. The split is a hash of the patient.
+
+Labels are the publisher's six and `normal_ecg`; an empty value is not
+annotated. `1dAVb` is the task `1AVB` of `labels`. Death and follow-up, which
+are given for the first exam of a patient only, are not stored.
+"""
+
+import collections
+import csv
+import functools
+import math
+import os
+
+import numpy as np
+
+from ecgjax.data import array_files, base, raw_folder, splits, validate
+
+TABLE = 'exams.csv'
+LABELS = ('1dAVb', 'RBBB', 'LBBB', 'SB', 'ST', 'AF', 'normal_ecg')
+RATE = 400.0
+_COLUMNS = ('exam_id', 'age', 'is_male', 'patient_id', *LABELS, 'trace_file')
+_BITS = {'true': (1, 1), '1': (1, 1), 'false': (0, 1), '0': (0, 1), '': (0, 0)}
+# "CODE < 6": leads follow from two of them; rounding is the rest.
+_RULES = validate.Rules(rate=RATE, limb_limit=20)
+
+
+def read_exam(path: str, root: str):
+  """Reads one exam, `<part>/<exam id>`.
+
+  Raises:
+    validate.BadRecord: see there.
+  """
+  part, _, exam = path.rpartition('/')
+  file, rows = _open_part(part, root)
+  if int(exam) not in rows:
+    raise validate.BadRecord('missing_file', f'no exam {exam} in {part}', path)
+  try:
+    recording = array_files.read_tracing(file, rows[int(exam)], RATE)
+  except validate.BadRecord as error:
+    raise validate.BadRecord(error.reason, error.detail, path) from None
+  return recording._replace(file=path)
+
+
+# Exams of a part follow each other, so one open file is enough.
+@functools.lru_cache(maxsize=1)
+def _open_part(part: str, root: str):
+  file = array_files.open_tracings(part, root)
+  return file, array_files.tracing_rows(file)
+
+
+def read_table(path: str) -> list[dict]:
+  """Rows of `exams.csv`, typed.
+
+  Returns:
+    Dicts with exam_id (int), patient_id, trace_file, age, sex and labels, a
+    pair of [7] uint8 (labels, mask).
+
+  Raises:
+    ValueError: naming file, line and column, if a value cannot be understood.
+  """
+  try:
+    with open(path, newline='', encoding='utf-8-sig') as file:
+      reader = csv.DictReader(file, restval='')
+      absent = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
+      if absent:
+        raise ValueError(f'{path}: no column {", ".join(absent)}')
+      return [_row(row, f'{path}, line {reader.line_num}') for row in reader]
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise ValueError(f'{path}: cannot read the table: {error}') from None
+
+
+def _row(row: dict, where: str) -> dict:
+  def bits(column):
+    text = row[column].strip().lower()
+    if text not in _BITS:
+      raise ValueError(f'{where}: column {column} has the value {text!r}')
+    return _BITS[text]
+
+  for column in ('exam_id', 'patient_id'):
+    if not row[column].strip().isdigit():
+      raise ValueError(
+        f'{where}: column {column} has the value {row[column]!r}'
+      )
+  male, known = bits('is_male')
+  pairs = np.array([bits(name) for name in LABELS], np.uint8)
+  return {
+    'exam_id': int(row['exam_id']),
+    'patient_id': row['patient_id'].strip(),
+    'trace_file': row['trace_file'].strip(),
+    'age': raw_folder.parse_age(row['age'].strip()),
+    'sex': 1 - male if known else -1,
+    'labels': (pairs[:, 0], pairs[:, 1]),
+  }
+
+
+class Code15(base.EcgBuilder):
+  """CODE-15 %, see the module."""
+
+  DESCRIPTION = (
+    'CODE-15 %: 345,779 12-lead ECGs of 233,770 patients of a telehealth '
+    'network, 7 or 10 s, with six abnormalities.'
+  )
+  HOMEPAGE = 'https://zenodo.org/records/4916206'
+  LICENSE = 'CC BY 4.0'
+  CITATION = """@misc{ribeiro2021code15,
+  title={{CODE-15\\%}: a large scale annotated dataset of 12-lead ECGs},
+  author={Ribeiro, Ant{\\^o}nio H. and others}, publisher={Zenodo}, year={2021},
+  doi={10.5281/zenodo.4916206}}"""
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    'Give the folder of CODE-15 % that holds exams.csv and the HDF5 parts.'
+  )
+  READ = staticmethod(read_exam)
+
+  def label_names(self):
+    return list(LABELS)
+
+  def plan(self, raw_dir):
+    path = os.path.join(raw_dir, TABLE)
+    if not os.path.exists(path):
+      raise ValueError(
+        f'{raw_dir} has no {TABLE}; raw_dir is the folder of CODE-15 %'
+      )
+    parts = collections.defaultdict(list)
+    for row in read_table(path):
+      parts[row['trace_file']].append(row)
+    entries = []
+    for part, rows in sorted(parts.items()):
+      place = self._places(part, raw_dir)
+      # In the order of the file, which is read once from its beginning.
+      rows.sort(key=lambda row: place.get(row['exam_id'], math.inf))
+      entries += [
+        base.Entry(
+          record_id=str(row['exam_id']),
+          path=f'{part}/{row["exam_id"]}',
+          split=splits.hash_split('code15', row['patient_id']),
+          source='code15',
+          patient_id=row['patient_id'],
+          rules=_RULES,
+          age=row['age'],
+          sex=row['sex'],
+          labels=row['labels'],
+        )
+        for row in rows
+      ]
+    return base.Plan(entries, [], 'patient', list(LABELS))
+
+  def _places(self, part: str, raw_dir: str) -> dict[int, int]:
+    """Exam id -> row of a part; empty where it cannot be read."""
+    try:
+      with array_files.open_tracings(part, raw_dir) as file:
+        return array_files.tracing_rows(file)
+    except validate.BadRecord:
+      return {}  # its exams will be rejected one by one
