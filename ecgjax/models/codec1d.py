@@ -1,0 +1,128 @@
+"""1-D encoder and decoder of ECGs, one token per patch of samples.
+
+The encoder lays all leads of a patch side by side and mixes the patches with
+dilated convolutions; the decoder mirrors it. Both see several beats at once, so
+that the form that the beats share need not be coded in each of them. There are
+no batch statistics: a record is coded the same whatever lies beside it.
+
+Both ends are in mV: the encoder divides by a fixed scale and the decoder
+multiplies by it. Amplitudes survive, which normalising each record would lose.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+DILATIONS = (1, 2, 4, 8)
+
+
+class Block(nn.Module):
+  """Residual block: LayerNorm, dilated convolution, GELU, linear."""
+
+  width: int
+  dilation: int
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x):
+    """[B, T, W] -> [B, T, W]."""
+    h = nn.LayerNorm(dtype=self.dtype)(x)
+    h = nn.Conv(
+      self.width, (3,), kernel_dilation=(self.dilation,), dtype=self.dtype
+    )(h)
+    return x + nn.Dense(self.width, dtype=self.dtype)(nn.gelu(h))
+
+
+class Trunk(nn.Module):
+  """A convolution, residual blocks of rising dilation, LayerNorm."""
+
+  width: int
+  depth: int
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x):
+    """[B, T, C] -> [B, T, W]."""
+    x = nn.Conv(self.width, (3,), dtype=self.dtype)(x)
+    for i in range(self.depth):
+      x = Block(self.width, DILATIONS[i % len(DILATIONS)], self.dtype)(x)
+    return nn.LayerNorm(dtype=self.dtype)(x)
+
+
+class Encoder(nn.Module):
+  """ECG to continuous tokens.
+
+  Attributes:
+    dim: D of a token.
+    width, depth: of the trunk.
+    patch: samples per token.
+    scale: mV, about the standard deviation of the tracings.
+    dtype: compute type, None for float32.
+  """
+
+  dim: int
+  width: int
+  depth: int
+  patch: int
+  scale: float
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x, train: bool = False, axis_name: str | None = None):
+    """[B, L, C] mV -> [B, L / patch, D].
+
+    Raises:
+      ValueError: if the length is no multiple of the patch.
+    """
+    del train, axis_name  # the interface of every encoder
+    batch, length, leads = x.shape
+    if length % self.patch:
+      raise ValueError(
+        f'config.data.length is {length}, which is no multiple of the patch '
+        f'of {self.patch} samples (config.model.kwargs.patch)'
+      )
+    x = (x / self.scale).reshape(batch, -1, self.patch * leads)  # [B, T, P * C]
+    x = Trunk(self.width, self.depth, self.dtype)(x)
+    return nn.Dense(self.dim)(x.astype(jnp.float32))
+
+
+class Decoder(nn.Module):
+  """Tokens to ECG; attributes as in `Encoder`, `leads` is C."""
+
+  leads: int
+  width: int
+  depth: int
+  patch: int
+  scale: float
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, z):
+    """[B, T, D] -> [B, T * patch, C] mV."""
+    x = Trunk(self.width, self.depth, self.dtype)(z)
+    x = nn.Dense(self.patch * self.leads)(x.astype(z.dtype))
+    return self.scale * x.reshape(z.shape[0], -1, self.leads)
+
+
+def make(
+  dim: int = 32,
+  width: int = 128,
+  depth: int = 4,
+  patch: int = 8,
+  scale: float = 0.2,
+  dtype: Any = None,
+) -> Encoder:
+  return Encoder(dim, width, depth, patch, scale, dtype)
+
+
+def make_decoder(encoder: Encoder, leads: int) -> Decoder:
+  """The decoder that belongs to an encoder, for C leads."""
+  return Decoder(
+    leads,
+    encoder.width,
+    encoder.depth,
+    encoder.patch,
+    encoder.scale,
+    encoder.dtype,
+  )
