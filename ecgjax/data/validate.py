@@ -205,15 +205,16 @@ def _check_signals(recordings, rules) -> list[float | BadRecord]:
   whole, second = _median(spans / gain, spans[0] > 0)  # [N] millivolts
   # At the end of the range the whole recording shows nothing but the range.
   inside = ((high < signal_rules.TOP) & (low > -signal_rules.TOP)).all(axis=1)
+  limited = signal_rules.limited(ecg, rate, low, high)
   faults = {  # [N, C]; hum and scale are in all samples, so they come first
     'mains': signal_rules.mains(ecg, rate),
     'unit_scale': (
       _outside(second, _SCALE_OF_A_SECOND) | (_outside(whole, _SCALE) & inside)
     )[:, None],
-    # At both ends of the range: a limiter.
-    'nan': (low == INVALID) & (high < signal_rules.TOP),
+    # A limiter that reaches both ends is none of the missing samples.
+    'nan': (low == INVALID) & ~(limited & (high == signal_rules.TOP)),
     'wrong_gain': gain != (rules.gain or gain),
-    'saturated': signal_rules.limited(ecg, rate, low, high),
+    'saturated': limited,
     'flat': signal_rules.flat(ecg, rate, gain, blocks, highs - lows),
   }
   residual = np.full(len(ecg), np.nan)

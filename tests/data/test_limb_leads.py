@@ -63,6 +63,29 @@ def test_every_exchange_and_inversion_is_named(recordings):
       assert f'with {limb_leads.LIMB[a]} inverted' in detail
 
 
+def test_half_of_the_residual_decides():
+  """With noise an exchange leaves more of the residual, and passes at last."""
+  ecg = damage.synthetic().samples / 1000
+  noise = np.random.default_rng(0).standard_normal(ecg.shape)
+  relations = limb_leads._WEIGHTS
+  seen = set()
+  for size in (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1):
+    noisy = ecg + size * noise
+    residuals = []
+    for lead_set in (noisy, _exchange(noisy, 0, 1)):
+      form = relations * np.corrcoef(lead_set[:, :6], rowvar=False)
+      gains = np.linalg.eigh(form)[1][:, 0]
+      residuals.append(np.sqrt(np.abs(gains) @ form @ np.abs(gains)))
+    found = limb_leads.misplaced(_exchange(noisy, 0, 1))
+    halved = residuals[0] < residuals[1] / 2
+    assert (found is not None) == halved
+    if found:
+      share = residuals[0] / residuals[1]
+      assert found[0] == 'limb_swapped' and f'{share:.1%} of' in found[1]
+    seen.add(halved)
+  assert seen == {True, False}
+
+
 def test_all_orders_of_the_limb_leads():
   ecg = damage.synthetic().samples / 1000
   passed = [

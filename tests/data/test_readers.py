@@ -282,7 +282,10 @@ def test_a_header_does_not_make_us_allocate(tmp_path):
         tracemalloc.stop()
       if storage != '516':  # compressed: its size cannot be known
         assert peak < 5e6, (storage, count)
-      assert reason in ('too_large', 'short_file', 'unreadable')
+      if count == huge or storage[2:3] in ('x', ':'):
+        assert reason == 'too_large'
+      else:
+        assert reason == ('unreadable' if storage == '516' else 'short_file')
   (tmp_path / 'r.hea').write_bytes(b'#' * (wfdb_header.MAX_BYTES + 1))
   assert _reason('r', tmp_path) == 'too_large'
   (tmp_path / 'r.hea').write_bytes(b'r 12 500 5000' + b'0' * 5000)

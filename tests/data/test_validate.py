@@ -208,6 +208,9 @@ def test_limiter_needs_plateaus_not_peaks():
   )
   np.testing.assert_allclose(recording.millivolts(), samples / 1000, atol=1e-4)
   assert _verdict(recording) is None
+  full[100:110, 4] = -32768  # missing even so
+  recording = recording._replace(samples=full.astype(np.int16))
+  assert _verdict(recording) == 'nan'
 
 
 @pytest.mark.parametrize('rate', [100, 128, 204.8, 500, 1000])
