@@ -9,7 +9,7 @@ from ecgjax import console, process_env
 MODES = {
   # mode: module and function, called with (config, workdir)
   'train': ('ecgjax.train', 'train_and_evaluate'),
-  'eval': ('ecgjax.evaluate', 'evaluate_checkpoint'),
+  'eval': ('ecgjax.evaluate_checkpoint', 'evaluate_checkpoint'),
   'study': ('ecgjax.study', 'run_study'),
   'generate': ('ecgjax.synthesis.generate', 'generate'),
 }

@@ -23,10 +23,7 @@ def check(config, workdir) -> None:
   path = workdir / 'config.json'
   if path.is_file():
     old, new = json.loads(path.read_text()), config_lib.to_json(config)
-    for fields in (old, new):
-      for name in PLACES:
-        fields['data'].pop(name, None)
-    difference = _first_difference(old, new)
+    difference = first_difference(old, new)
     if difference:
       raise ValueError(
         f'{workdir} belongs to another config ({difference}); choose another '
@@ -58,11 +55,23 @@ def read_results(workdir) -> dict | None:
   return json.loads(path.read_text()) if path.is_file() else None
 
 
-def _first_difference(old: dict, new: dict, prefix: str = '') -> str:
+def first_difference(old: dict, new: dict) -> str:
+  """First field in which two configs (as JSON) differ, '' if in none.
+
+  Where the data lie is no difference.
+  """
+  rest = lambda fields: (
+    fields
+    | {'data': {k: v for k, v in fields['data'].items() if k not in PLACES}}
+  )
+  return _difference(rest(old), rest(new))
+
+
+def _difference(old: dict, new: dict, prefix: str = '') -> str:
   for name in sorted(old.keys() | new.keys()):
     a, b = old.get(name), new.get(name)
     if isinstance(a, dict) and isinstance(b, dict):
-      inner = _first_difference(a, b, f'{prefix}{name}.')
+      inner = _difference(a, b, f'{prefix}{name}.')
       if inner:
         return inner
     elif a != b:
