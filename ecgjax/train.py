@@ -4,7 +4,7 @@ import functools
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -121,6 +121,7 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
     validate=validate,
     initialise=initialise,
     fingerprint=input_pipeline.fingerprint(splits['train'])['sha256'],
+    class_names=splits['train'].class_names if supervised else (),
     description=description,
   )
 
@@ -155,6 +156,7 @@ def train(
   validate: Callable | None = None,
   initialise: Callable | None = None,
   fingerprint: str = '',
+  class_names: Sequence[str] = (),
   description: str = '',
 ) -> Trained:
   """Trains `config.method` for `config.num_steps` updates, or resumes it.
@@ -169,6 +171,7 @@ def train(
     initialise: state -> state, applied to the fresh state (pretrained
       encoders); not called on resume.
     fingerprint: of the data; a run cannot be resumed with other data.
+    class_names: of the classifier, kept with the checkpoint.
     description: before the progress bar.
 
   Raises:
@@ -186,6 +189,7 @@ def train(
     best_metric=config.best_metric,
     best_mode=config.best_mode,
   )
+  workdir.mkdir(parents=True, exist_ok=True)
   first = next(batches(0))
   example = {k: v[:1] for k, v in first.items()}
   example = train_step_lib.to_model_input(example, contract)
@@ -197,6 +201,7 @@ def train(
     'config': config_lib.to_json(config),
     'contract': contract.to_json(),
     'fingerprint': fingerprint,
+    'class_names': list(class_names),
     'version': __version__,
   }
   state, loss_history = jax.tree.map(jnp.copy, initial), []

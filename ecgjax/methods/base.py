@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ecgjax import collectives
 
@@ -41,12 +42,15 @@ class Method(NamedTuple):
     predict: (params, model_state, batch) -> {'features': [B, D],
       'logits'?: [B, K]}, in inference mode.
     tau: step -> weight that the EMA target keeps; None without a target.
+    per_lead: whether `features` are those of each lead, one lead after the
+      other, and depend on no other lead.
   """
 
   init: Callable
   loss: Callable
   predict: Callable
   tau: Callable | None = None
+  per_lead: bool = False
 
 
 def row_keys(key, num_rows: int, axis_name: str | None):
@@ -57,3 +61,13 @@ def row_keys(key, num_rows: int, axis_name: str | None):
   """
   rows = collectives.global_row(num_rows, axis_name)
   return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+
+
+def cosine_tau(start: float, num_steps: int) -> Callable:
+  """EMA weight from `start` to 1 (BYOL, Grill et al. 2020, section 3.2)."""
+
+  def tau(step):
+    progress = jnp.minimum(step / num_steps, 1.0)
+    return 1 - (1 - start) * (jnp.cos(jnp.pi * progress) + 1) / 2
+
+  return tau

@@ -44,7 +44,6 @@ from ecgjax import augment, collectives, losses
 from ecgjax.methods import base
 from ecgjax.models import heads
 from ecgjax.resolve import resolve
-from ecgjax.training import schedules
 
 WIDTH = 512  # of projector and predictor
 
@@ -190,10 +189,10 @@ def make(config) -> base.Method:
     return {'features': features.reshape(ecg.shape[0], -1)}  # [B, C * D]
 
   if options['tau_schedule'] == 'cosine':
-    tau = schedules.cosine_tau(options['tau'], config.num_steps)
+    tau = base.cosine_tau(options['tau'], config.num_steps)
   else:
     tau = lambda step: options['tau']
-  return base.Method(init, loss, predict, tau)
+  return base.Method(init, loss, predict, tau, per_lead=True)
 
 
 def parity_options(options) -> dict:

@@ -96,7 +96,7 @@ def make(config) -> base.Method:
       ),
     }
 
-  return base.Method(init, loss, predict)
+  return base.Method(init, loss, predict, per_lead=options.branches != 'joint')
 
 
 def mix(key, ecg, label, mask, alpha: float, axis_name):

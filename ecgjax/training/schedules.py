@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import optax
 
 SCHEDULES = ('constant', 'cosine')
@@ -40,13 +39,3 @@ def make_learning_rate(
     return main
   warmup = optax.linear_schedule(0.0, peak, warmup_steps)
   return optax.join_schedules([warmup, main], [warmup_steps])
-
-
-def cosine_tau(start: float, num_steps: int) -> Callable:
-  """EMA weight from `start` to 1 (BYOL, Grill et al. 2020, section 3.2)."""
-
-  def tau(step):
-    progress = jnp.minimum(step / num_steps, 1.0)
-    return 1 - (1 - start) * (jnp.cos(jnp.pi * progress) + 1) / 2
-
-  return tau
