@@ -91,6 +91,7 @@ def read_wfdb(
   root: str,
   max_samples: int = MAX_SAMPLES,
   required: tuple[str, ...] = leads_lib.LEADS,
+  names: tuple[str, ...] = (),
 ) -> Recording:
   """Reads a WFDB record.
 
@@ -99,17 +100,20 @@ def read_wfdb(
     root: the raw folder, which no path and no link may leave.
     max_samples: per lead; a header that claims more is refused.
     required: leads that must be there.
+    names: of the signals in order, used where the header names no lead.
 
   Raises:
     BadRecord: see `validate`; its `file` is `path`.
   """
   try:
-    return _read_record(os.fspath(path), root, max_samples, required)
+    return _read_record(os.fspath(path), root, max_samples, required, names)
   except BadRecord as error:
     raise BadRecord(error.reason, error.detail, str(path)) from None
 
 
-def _read_record(path, root, max_samples, required, whole=True) -> Recording:
+def _read_record(
+  path, root, max_samples, required, names=(), whole=True
+) -> Recording:
   """`read_wfdb`, of a whole record or one segment."""
   base = raw_files.confine(path, root)
   header = _read_header(base, root)
@@ -121,8 +125,9 @@ def _read_record(path, root, max_samples, required, whole=True) -> Recording:
   if header.segments:
     if not whole:
       raise BadRecord('header_malformed', 'segments within a segment')
-    return _join(header, base, root, max_samples, required)._replace(file=path)
-  signals = header.signals
+    joined = _join(header, base, root, max_samples, required, names)
+    return joined._replace(file=path)
+  signals = _named(header.signals, names)
   order = lead_order([signal.lead for signal in signals], required)
   first = signals[0]
   for name in {signal.file for signal in signals}:
@@ -151,6 +156,20 @@ def _read_record(path, root, max_samples, required, whole=True) -> Recording:
     header.comments,
     checked,
     path,
+  )
+
+
+def _named(signals, names) -> tuple[wfdb_header.Signal, ...]:
+  """Signals of a header without a lead name, with those of the caller."""
+  if not names or any(signal.lead in leads_lib.LEADS for signal in signals):
+    return signals
+  if len(names) != len(signals):
+    raise BadRecord(
+      'unknown_lead',
+      f'{len(signals)} signals without lead names, {len(names)} names given',
+    )
+  return tuple(
+    signal._replace(lead=name) for signal, name in zip(signals, names)
   )
 
 
@@ -204,7 +223,7 @@ def _verify_checksums(signals, totals) -> bool:
   return checked
 
 
-def _join(header, base, root, max_samples, required) -> Recording:
+def _join(header, base, root, max_samples, required, names) -> Recording:
   """Reads a record of several segments with the same leads."""
   claimed = sum(length for _, length in header.segments)
   if claimed > max_samples:
@@ -216,7 +235,7 @@ def _join(header, base, root, max_samples, required) -> Recording:
     if length:  # else it describes the leads of the others
       raw_files.require_plain(name)
       path = os.path.join(os.path.dirname(base), name)
-      part = _read_record(path, root, max_samples, required, whole=False)
+      part = _read_record(path, root, max_samples, required, names, False)
       if len(part.samples) != length:
         raise BadRecord('wrong_length', f'segment {name}, not {length} samples')
       parts.append(part)
