@@ -94,11 +94,7 @@ def test_files_are_short():
 
 BLOCKED = """
 import importlib, pathlib, sys
-class Block:
-  def find_spec(self, name, path=None, target=None):
-    if name.split('.')[0] in ('tensorflow', 'tensorflow_datasets'):
-      raise ImportError(name + ' is blocked')
-sys.meta_path.insert(0, Block())
+sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None
 root = pathlib.Path(sys.argv[1])
 for path in sorted(root.rglob('*.py')):
   if str(path) in sys.argv[3:]:
@@ -116,7 +112,6 @@ def batches(start):
     yield {'ecg': np.random.default_rng(0).normal(size=(4, 64, 2))}
 trained = train.train(config, sys.argv[2], batches)
 assert int(trained.state.step) == 1
-assert not any(m.split('.')[0] == 'tensorflow' for m in sys.modules)
 print('trained without TensorFlow')
 """
 
