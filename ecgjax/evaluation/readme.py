@@ -1,0 +1,74 @@
+"""Tables of the README, generated from `results/*.json`, never typed.
+
+  python -m ecgjax.evaluation.readme
+
+A block of the README between `<!-- results: NAME -->` and `<!-- end -->` holds
+the tables of `results/NAME.json`.
+"""
+
+import pathlib
+import re
+
+from ecgjax.evaluation import results as results_lib
+from ecgjax.evaluation import tables
+
+_BLOCK = re.compile(
+  r'(<!-- results: (?P<name>\w+) -->\n).*?(<!-- end -->)', re.DOTALL
+)
+
+
+def render(results: dict) -> str:
+  """Markdown of one result: headline arms, differences, provenance."""
+  if 'label_efficiency' in results:
+    built = tables.efficiency_tables(results['label_efficiency'])
+    body = '\n\n'.join(table.markdown() for table in built)
+    return f'{results["budget"]}\n\n{body}\n\n{provenance(results)}'
+  rows = ['| | ' + ' | '.join(_HEADLINES.values()) + ' |']
+  rows.append('| --- |' + ' --- |' * len(_HEADLINES))
+  for name, arm in results['arms'].items():
+    cells = [tables.cell(arm['metrics'].get(m)) for m in _HEADLINES]
+    rows.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+  for name, row in results['differences'].items():
+    cells = [tables.difference_cell(row.get(m)) for m in _HEADLINES]
+    rows.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join(rows) + '\n\n' + provenance(results)
+
+
+_HEADLINES = {
+  'macro_auroc': 'macro AUROC',
+  'macro_auprc': 'macro AUPRC',
+  'macro_f1': 'macro F1',
+}
+
+
+def provenance(results: dict) -> str:
+  """Where a figure comes from, in one line."""
+  kind = 'synthetic ECGs' if results['synthetic'] else 'ECGs'
+  return (
+    f'{results["dataset"]}, split {results["split"]}: {results["num_examples"]}'
+    f' {kind} of {results["num_patients"]} patients; 95 % intervals by patient '
+    f'bootstrap; seed {results["seed"]}; {results["device"]}, '
+    f'{results["wall_seconds"] / 60:.0f} min, '
+    f'{results["examples_per_second"]:.0f} ECG/s in training; split '
+    f'{results["hashes"]["split"][:12]}, checkpoint '
+    f'{results["hashes"]["checkpoint"][:12]}.'
+  )
+
+
+def fill(text: str, folder: pathlib.Path) -> str:
+  """The README with every block made anew."""
+
+  def block(match):
+    found = results_lib.read(folder / f'{match["name"]}.json')
+    return f'{match[1]}{render(found)}\n{match[3]}'
+
+  return _BLOCK.sub(block, text)
+
+
+def main() -> None:
+  path = pathlib.Path('README.md')
+  path.write_text(fill(path.read_text(), pathlib.Path('results')))
+
+
+if __name__ == '__main__':
+  main()
