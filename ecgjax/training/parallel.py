@@ -74,9 +74,9 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   def run_jit(state, batch):
     check(batch)
     place = functools.partial(jax.make_array_from_process_local_data, rows)
-    return compiled(
-      jax.device_put(state, everywhere), jax.tree.map(place, batch)
-    )
+    if jax.process_count() == 1:  # among several, `compiled` alone may do it
+      state = jax.device_put(state, everywhere)
+    return compiled(state, jax.tree.map(place, batch))
 
   return run_jit
 
