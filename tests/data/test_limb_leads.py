@@ -63,26 +63,37 @@ def test_every_exchange_and_inversion_is_named(recordings):
       assert f'with {limb_leads.LIMB[a]} inverted' in detail
 
 
-def test_half_of_the_residual_decides():
-  """With noise an exchange leaves more of the residual, and passes at last."""
+def _residual(ecg, signs):
+  """By the best gains, with the leads that `signs` says inverted."""
+  form = limb_leads._WEIGHTS * np.corrcoef(ecg[:, :6], rowvar=False)
+  gains = np.abs(np.linalg.eigh(form)[1][:, 0]) * signs
+  return np.sqrt(gains @ form @ gains)
+
+
+@pytest.mark.parametrize('kind', ['swapped', 'flipped'])
+def test_half_of_the_residual_decides(kind):
+  """Noise hides an exchange or inversion, more and more and then wholly."""
   ecg = damage.synthetic().samples / 1000
   noise = np.random.default_rng(0).standard_normal(ecg.shape)
-  relations = limb_leads._WEIGHTS
+  signs = np.array([1, -1, 1, 1, 1, 1])
   seen = set()
-  for size in (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1):
+  for size in (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2):
     noisy = ecg + size * noise
-    residuals = []
-    for lead_set in (noisy, _exchange(noisy, 0, 1)):
-      form = relations * np.corrcoef(lead_set[:, :6], rowvar=False)
-      gains = np.linalg.eigh(form)[1][:, 0]
-      residuals.append(np.sqrt(np.abs(gains) @ form @ np.abs(gains)))
-    found = limb_leads.misplaced(_exchange(noisy, 0, 1))
-    halved = residuals[0] < residuals[1] / 2
-    assert (found is not None) == halved
+    before = _residual(noisy, 1)
+    if kind == 'swapped':
+      wrong = _exchange(noisy, 0, 1)
+      after = _residual(wrong, 1)
+    else:
+      wrong = noisy.copy()
+      wrong[:, 1] *= -1
+      after = _residual(wrong, 1)
+      assert _residual(wrong, signs) == pytest.approx(before)
+    found = limb_leads.misplaced(wrong)
+    assert (found is not None) == (before < after / 2)
     if found:
-      share = residuals[0] / residuals[1]
-      assert found[0] == 'limb_swapped' and f'{share:.1%} of' in found[1]
-    seen.add(halved)
+      assert found[0] == f'limb_{kind}'
+      assert f'{before / after:.1%} of' in found[1]
+    seen.add(found is None)
   assert seen == {True, False}
 
 

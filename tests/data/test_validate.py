@@ -240,8 +240,8 @@ def test_mains_share(rate):
 def test_slow_and_low_but_clean():
   """20 beats per minute, and leads of a quarter of the usual size."""
   time = np.arange(5000) / 500
-  beat = np.exp(-0.5 * ((time % 3 - 1) / 0.015) ** 2)
-  wave = 0.2 * np.exp(-0.5 * ((time % 3 - 1.3) / 0.06) ** 2)
+  beat = np.exp(-0.5 * ((time % 3 - 1.5) / 0.015) ** 2)
+  wave = 0.2 * np.exp(-0.5 * ((time % 3 - 1.8) / 0.06) ** 2)
   rng = np.random.default_rng(0)
   size = rng.uniform(0.8, 1.2, 8)
   ecg = (beat + wave)[:, None] * size + 0.01 * rng.standard_normal((5000, 8))
