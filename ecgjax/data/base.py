@@ -307,7 +307,7 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _accepted(self, entries):
     """Reads records; yields (entry, converted) of those that are used."""
-    read = type(self).READ
+    read = self.READ
     jobs = ((convert.Job(e.path, e.rules, read), e.record_id) for e in entries)
     rate = self.builder_config.rate
     results = convert.convert_all(jobs, self._raw_dir, rate, self._executor)
