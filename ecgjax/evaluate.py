@@ -112,13 +112,13 @@ def make_validate(config, method, contract: InputContract, split):
   return validate
 
 
-def probe_scores(recipe: str, train, validation, test, splits):
-  """Validation and test probabilities of a probe on frozen features.
+def fit_probe(recipe: str, train, validation, splits):
+  """Fits a probe on frozen features.
 
   Args:
     recipe: 'standardised_lr' or 'reference'.
-    train, validation, test: [N, D] features.
-    splits: 'train', 'validation' and 'test' -> Split with labels.
+    train, validation: [N, D] features.
+    splits: 'train' and 'validation' -> Split with labels.
   """
   fit = config_lib.choose(
     'config.probe.recipe',
@@ -129,7 +129,7 @@ def probe_scores(recipe: str, train, validation, test, splits):
     },
   )
   columns = {name: split.columns for name, split in splits.items()}
-  probe = fit(
+  return fit(
     train,
     columns['train']['label'],
     validation,
@@ -137,6 +137,17 @@ def probe_scores(recipe: str, train, validation, test, splits):
     train_label_mask=columns['train']['label_mask'],
     val_label_mask=columns['validation']['label_mask'],
   )
+
+
+def probe_scores(recipe: str, train, validation, test, splits):
+  """Validation and test probabilities of a probe on frozen features.
+
+  Args:
+    recipe: 'standardised_lr' or 'reference'.
+    train, validation, test: [N, D] features.
+    splits: 'train' and 'validation' -> Split with labels.
+  """
+  probe = fit_probe(recipe, train, validation, splits)
   return probe.predict(validation), probe.predict(test)
 
 
