@@ -159,14 +159,3 @@ def from_json(fields: dict) -> ml_collections.ConfigDict:
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
   return ml_collections.ConfigDict(tuples(fields)).lock()
-
-
-def leaf_paths(config) -> set[str]:
-  """Dotted names of all leaf values of a config."""
-  found = set()
-  for name, value in config.items():
-    if isinstance(value, ml_collections.ConfigDict):
-      found |= {f'{name}.{leaf}' for leaf in leaf_paths(value)}
-    else:
-      found.add(name)
-  return found

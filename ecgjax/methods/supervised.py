@@ -118,7 +118,9 @@ def mix(key, ecg, label, mask, alpha: float, axis_name):
     lambda x: collectives.all_gather(x, axis_name), (ecg, label, mask)
   )
   mine = collectives.global_row(rows, axis_name)
-  partner = jax.tree.map(lambda x: x[x.shape[0] - 1 - mine], everything)
+  partner = jax.tree.map(
+    lambda x: jnp.take(x, x.shape[0] - 1 - mine, axis=0), everything
+  )
   draw = lambda k: jax.random.beta(k, alpha, alpha)
   weight = jax.vmap(draw)(base.row_keys(key, rows, axis_name))
   blend = lambda a, b, w: w * a + (1 - w) * b

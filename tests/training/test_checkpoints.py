@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax.training import checkpoints
-from ecgjax.training import train_state
+from ecgjax.training import checkpoints, train_state
 
 
 def make_state(step=0, value=1.0):
@@ -27,7 +26,9 @@ def save(folder, steps, values=None, **options):
   )
   for i, step in enumerate(steps):
     metrics = {'validation_loss': values[i]} if values else {}
-    checkpointer.save(make_state(step, float(step)), {'fingerprint': 'f'}, metrics)
+    checkpointer.save(
+      make_state(step, float(step)), {'fingerprint': 'f'}, metrics
+    )
   return checkpointer
 
 

@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import supervised as supervised_config
+from ecgjax.methods import supervised
+
+
+def make_config(**options):
+  config = supervised_config.get_config('dataset=ptbxl')
+  config = config.copy_and_resolve_references()
+  config.data.leads = ('II', 'V1')
+  config.data.length = 64
+  config.supervised.update(options)
+  return config
+
+
+def make_batch(seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+    'ecg': rng.normal(size=(8, 64, 2)).astype(np.float32),
+    'label': np.eye(3, dtype=np.float32)[rng.integers(0, 3, 8)],
+    'label_mask': np.ones((8, 3), np.float32),
+  }
+
+
+def start(config):
+  method = supervised.make(config)
+  variables = jax.jit(method.init)(jax.random.key(0), make_batch())
+  return method, variables
+
+
+def test_tied_classifier_has_the_size_of_the_reference():
+  """80,781 parameters for eight leads and five classes (`lcd.md`, 4)."""
+  config = make_config()
+  method = supervised.make(config)
+  batch = {'ecg': jnp.zeros((1, 64, 8)), 'label': jnp.zeros((1, 5))}
+  shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
+  assert sum(x.size for x in jax.tree.leaves(shapes.params)) == 80_781
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    {'task': 'single_label', 'class_weights': (1.0, 2.0, 3.0)},
+    {'mixup': 0.4, 'label_smoothing': 0.1},
+    {'pool': 'attention'},
+  ],
+  ids=['default', 'single', 'mixup', 'attention'],
+)
+def test_gradients_reach_everything(options):
+  method, variables = start(make_config(**options))
+
+  def loss(params):
+    return method.loss(
+      params, variables.model_state, None, jax.random.key(1), make_batch(), None
+    )[0]
+
+  value, gradients = jax.jit(jax.value_and_grad(loss))(variables.params)
+  assert np.isfinite(value)
+  kernels = [g for g in jax.tree.leaves(gradients) if g.ndim > 1]
+  assert all(np.abs(g).max() > 0 for g in kernels)
+
+
+def test_frozen_encoder_does_not_move():
+  method, variables = start(make_config(frozen_encoder=True))
+
+  def loss(params):
+    return method.loss(
+      params, variables.model_state, None, jax.random.key(1), make_batch(), None
+    )
+
+  gradients, aux = jax.jit(jax.grad(loss, has_aux=True))(variables.params)
+  assert all(not g.any() for g in jax.tree.leaves(gradients['encoder']))
+  assert all(g.any() for g in jax.tree.leaves(gradients['head']))
+  same = jax.tree.map(
+    np.array_equal, aux.model_state, dict(variables.model_state)
+  )
+  assert all(jax.tree.leaves(same))
+
+
+def test_predict():
+  for task, total in (('single_label', 1.0), ('multi_label', None)):
+    method, variables = start(make_config(task=task))
+    found = method.predict(
+      variables.params, variables.model_state, make_batch()
+    )
+    assert found['features'].shape == (8, 2 * 64)
+    probabilities = np.asarray(found['probabilities'])
+    assert probabilities.min() >= 0 and probabilities.max() <= 1
+    if total:
+      np.testing.assert_allclose(probabilities.sum(1), total, rtol=1e-5)
+
+
+def test_mixup_matches_numpy():
+  batch = make_batch()
+  key = jax.random.key(3)
+  mixed = supervised.mix(
+    key, batch['ecg'], batch['label'], batch['label_mask'], 0.4, None
+  )
+  ecg, label, _ = map(np.asarray, mixed)
+  flipped = batch['ecg'][::-1]
+  weights = (ecg - flipped)[:, 0, 0] / (batch['ecg'] - flipped)[:, 0, 0]
+  assert weights.min() > -1e-4 and weights.max() < 1 + 1e-4
+  for row, w in enumerate(weights):
+    expected = w * batch['ecg'][row] + (1 - w) * batch['ecg'][7 - row]
+    np.testing.assert_allclose(ecg[row], expected, atol=1e-4)
+    expected = w * batch['label'][row] + (1 - w) * batch['label'][7 - row]
+    np.testing.assert_allclose(label[row], expected, atol=1e-4)
+  split = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
+  mapped = jax.pmap(
+    lambda b: supervised.mix(
+      key, b['ecg'], b['label'], b['label_mask'], 0.4, 'batch'
+    ),
+    'batch',
+  )(split)
+  np.testing.assert_allclose(mapped[0].reshape(8, 64, 2), ecg, atol=1e-6)
+
+
+def test_unknown_task():
+  with pytest.raises(ValueError, match='multi_label, single_label'):
+    supervised.make(make_config(task='ordinal'))

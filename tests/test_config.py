@@ -1,0 +1,32 @@
+import importlib
+import json
+import pathlib
+
+import ml_collections
+import pytest
+
+from ecgjax import config as config_lib
+
+CONFIGS = sorted(
+  p.stem for p in (pathlib.Path(__file__).parents[1] / 'configs').glob('*.py')
+)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_configs_are_locked_leaf_values(name):
+  config = importlib.import_module(f'configs.{name}').get_config()
+  assert isinstance(config, ml_collections.ConfigDict) and config.is_locked
+  text = json.dumps(config_lib.to_json(config))
+  again = config_lib.from_json(json.loads(text))
+  assert config_lib.to_json(again) == config_lib.to_json(config)
+  assert again.data.leads == tuple(config.data.leads)
+
+
+def test_parse_argument():
+  parse = config_lib.parse_argument
+  defaults = {'dataset': 'synthetic', 'preset': 'default'}
+  assert parse(None, **defaults) == defaults
+  assert parse('preset=smoke', **defaults)['preset'] == 'smoke'
+  for wrong in ('smoke', 'size=3', 'preset'):
+    with pytest.raises(ValueError, match='dataset, preset'):
+      parse(wrong, **defaults)
