@@ -183,7 +183,7 @@ def _gap_counts(index, flat, stratum, edges) -> dict:
   }
 
 
-def steps_per_epoch(index: index_lib.PatientIndex, config) -> int:
+def num_batches(index: index_lib.PatientIndex, config) -> int:
   """Full batches per epoch.
 
   Raises:
@@ -227,10 +227,10 @@ def train_rows(
     rows [B / P] and their weights as anchors [B / P] float32.
 
   Raises:
-    ValueError: see `steps_per_epoch`; or if P does not divide the patients.
+    ValueError: see `num_batches`; or if P does not divide the patients.
   """
   options = config.longitudinal
-  steps = steps_per_epoch(index, config)
+  steps = num_batches(index, config)
   num_patients = config.batch_size // options.ecgs_per_patient
   if num_patients % process_count:
     raise ValueError(
@@ -287,6 +287,11 @@ def batches(
     yield batch | {'time': time[chosen], 'anchor_weight': weight}
 
 
+def steps_per_epoch(split: input_pipeline.Split, config) -> int:
+  """Full training batches per epoch; errors as in `num_batches`."""
+  return num_batches(index_split(split, config.longitudinal), config)
+
+
 def train_batches(
   split: input_pipeline.Split,
   config,
@@ -321,6 +326,6 @@ def eval_batches(
   config.batch_size = options.ecgs_per_patient * min(
     len(index), config.batch_size // options.ecgs_per_patient
   )
-  steps = steps_per_epoch(index, config)
+  steps = num_batches(index, config)
   rows = train_rows(index, config, seed=0)
   return batches(split, itertools.islice(rows, steps))

@@ -52,7 +52,7 @@ def test_every_patient_once_an_epoch_and_never_twice_in_a_batch():
   patient, days = skewed()
   config = make_config()
   index = make_index(patient, days, config)
-  steps = patients.steps_per_epoch(index, config)
+  steps = patients.num_batches(index, config)
   assert steps == 120 // 8
   rows, weights = take(index, config, 20 * steps)
   who = patient[rows].reshape(20 * steps, 8, 2)
@@ -258,7 +258,7 @@ def test_bad_sizes():
     next(patients.train_rows(index, config, seed=0))
   config.batch_size = 3
   with pytest.raises(ValueError, match='multiple'):
-    patients.steps_per_epoch(index, config)
+    patients.num_batches(index, config)
   config.batch_size = 2
   with pytest.raises(ValueError, match='2 processes'):
     patients.train_rows(index, config, seed=0, process_count=2)
@@ -301,6 +301,7 @@ def test_batches(tiny):
   config = make_config(16)
   split = open_tiny(tiny)
   found = patients.train_batches(split, config, seed=3)
+  assert patients.steps_per_epoch(split, config) == 20 // 8
   for batch in itertools.islice(found, 4):
     for i, record in enumerate(batch['record']):
       stored = tiny_dataset.make_example(int(record))
