@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -138,24 +138,42 @@ def shorten(
   return part, available * up > length * down
 
 
-def convert(
-  job: Job, root: str, rate: float | str, record: str = ''
-) -> Converted | tally.Rejection:
-  """Reads, checks and converts one record.
+def convert_chunk(
+  chunk: Sequence[tuple[Job, str]], root: str, rate: float | str
+) -> list[Converted | tally.Rejection]:
+  """Reads, checks and converts records; they are checked together.
 
   Args:
-    job: which record.
+    chunk: which records, and their ids for the list of rejections.
     root: the raw folder.
     rate: Hz of the stored signal.
-    record: its id, for the list of rejections.
   """
-  try:
-    recording = job.read(job.path, root)
-    residual = validate.check(recording, job.rules)
-  except validate.BadRecord as error:
-    return tally.Rejection(
-      record, error.file or job.path, error.reason, error.detail
-    )
+  found = []
+  for job, _ in chunk:
+    try:
+      found.append(job.read(job.path, root))
+    except validate.BadRecord as error:
+      found.append(error)
+  whole = [k for k, f in enumerate(found) if isinstance(f, readers.Recording)]
+  verdicts = validate.check_all(
+    [found[k] for k in whole], [chunk[k][0].rules for k in whole]
+  )
+  residuals = dict(zip(whole, verdicts))
+  results = []
+  for k, (job, record) in enumerate(chunk):
+    verdict = residuals.get(k, found[k])
+    if isinstance(verdict, validate.BadRecord):
+      file = verdict.file or job.path
+      results.append(
+        tally.Rejection(record, file, verdict.reason, verdict.detail)
+      )
+    else:
+      results.append(_store(found[k], verdict, rate))
+  return results
+
+
+def _store(recording, residual: float, rate: float | str) -> Converted:
+  """A checked recording as it is stored."""
   part, cut = shorten(recording, float(rate))
   columns = list(leads_lib.indices(part.leads))
   gain = np.ones(12, np.float32)
@@ -209,15 +227,11 @@ def pool(workers: int):
     executor.shutdown(cancel_futures=True)
 
 
-def _convert_chunk(chunk, root, rate):
-  return [convert(job, root, rate, record) for job, record in chunk]
-
-
 def convert_all(
   jobs: Iterable[tuple[Job, str]], root: str, rate: float | str, executor=None
 ) -> Iterator[Converted | tally.Rejection]:
   """Converts (job, record id) pairs; results come in the order of the jobs."""
-  work = functools.partial(_convert_chunk, root=root, rate=rate)
+  work = functools.partial(convert_chunk, root=root, rate=rate)
   jobs = iter(jobs)
   chunks = iter(lambda: list(itertools.islice(jobs, _CHUNK)), [])
   if executor is None:
