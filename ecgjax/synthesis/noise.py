@@ -7,13 +7,11 @@ name, can receive additive noise. A lead that falls off needs more: the
 potential that the electrode had before, see `lead_off`.
 
 All functions are pure, work on one record, and are to be vmapped. Random
-numbers use fixed slots of the key (40-59), so that the simulator can hand over
-the key of a record.
+numbers use fixed slots of the key (40-59), apart from the simulator's others.
 """
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -52,11 +50,11 @@ def independent_leads(potentials):
   return jnp.concatenate([limb, potentials[3:] - centre])
 
 
-def baseline_wander(key, length: int, rate: float):
+def baseline_wander(draws, length: int, rate: float):
   """Slow drift: three sines, common frequencies, own amplitudes and phases.
 
   Args:
-    key: random key; slots 40-48.
+    draws: `slots.Draws` of the record's key; slots 40-48.
     length: samples L.
     rate: Hz.
 
@@ -64,30 +62,27 @@ def baseline_wander(key, length: int, rate: float):
     [9, L] mV, 35 uV standard deviation of each amplitude.
   """
   time = jnp.arange(length) / rate
-
-  def draw(kind, first, shape):
-    return jax.vmap(lambda slot: kind(key, slot, shape=shape))(
-      first + jnp.arange(len(WANDER_HZ))
-    )
-
-  amplitude = 0.035 * draw(slots.normal, 40, (9,))  # [3, 9]
-  hertz = jnp.array(WANDER_HZ) * (1 + 0.2 * draw(slots.uniform, 43, ()))
-  phase = 2 * np.pi * draw(slots.uniform, 46, (9,))
-  angle = 2 * np.pi * hertz[:, None] * time  # [3, L]
-  # amplitude sin(angle + phase), with one sine per sample in place of nine.
-  sines = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)])  # [6, L]
-  parts = jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])  # [6, 9]
-  parts *= jnp.concatenate([amplitude, amplitude])
-  return jnp.einsum('fe,fl->el', parts, sines, precision='highest')
+  sines, parts = [], []
+  for k, hertz in enumerate(WANDER_HZ):
+    amplitude = 0.035 * draws.normal(40 + k, (9,))
+    hertz = hertz * (1 + 0.2 * draws.uniform(43 + k))
+    phase = 2 * np.pi * draws.uniform(46 + k, shape=(9,))
+    angle = 2 * np.pi * hertz * time
+    # amplitude sin(angle + phase), with one sine a sample in place of nine.
+    sines += [jnp.sin(angle), jnp.cos(angle)]
+    parts += [amplitude * jnp.cos(phase), amplitude * jnp.sin(phase)]
+  return jnp.einsum(
+    'fe,fl->el', jnp.stack(parts), jnp.stack(sines), precision='highest'
+  )
 
 
-def muscle(key, length: int, rate: float):
+def muscle(draws, length: int, rate: float):
   """White noise of 8 uV per sample at any rate; slot 50. [9, L] mV."""
   del rate
-  return 0.008 * slots.normal(key, 50, (9, length))
+  return 0.008 * slots.normal(draws.key, 50, (9, length))
 
 
-def mains(key, length: int, rate: float, mains_hz: float = 50.0):
+def mains(draws, length: int, rate: float, mains_hz: float = 50.0):
   """Power line: one phase, own amplitude N(0, 4 uV); slots 51 and 52.
 
   Returns:
@@ -97,11 +92,11 @@ def mains(key, length: int, rate: float, mains_hz: float = 50.0):
   if rate <= 2 * mains_hz:
     return jnp.zeros((9, length))
   angle = 2 * np.pi * mains_hz * jnp.arange(length) / rate
-  phase = 2 * np.pi * slots.uniform(key, 52)
-  return 0.004 * slots.normal(key, 51, (9, 1)) * jnp.sin(angle + phase)
+  phase = 2 * np.pi * draws.uniform(52)
+  return 0.004 * draws.normal(51, (9, 1)) * jnp.sin(angle + phase)
 
 
-def electrode_motion(key, length: int, rate: float):
+def electrode_motion(draws, length: int, rate: float):
   """Jolts of single electrodes, one per 3 s.
 
   Each jolt picks an electrode, rises within its time constant of 0.1-0.5 s,
@@ -111,10 +106,11 @@ def electrode_motion(key, length: int, rate: float):
     [9, L] mV.
   """
   count = max(1, round(length / rate / 3))
-  onset = slots.uniform(key, 53, 0, length / rate, (count, 1))
-  constant = slots.uniform(key, 54, 0.1, 0.5, (count, 1))
-  amplitude = 0.4 * slots.normal(key, 55, (count, 1))
-  electrode = (9 * slots.uniform(key, 56, shape=(count,))).astype(int)
+  key, shape = draws.key, (count, 1)
+  onset = slots.uniform(key, 53, 0, length / rate, shape)
+  constant = slots.uniform(key, 54, 0.1, 0.5, shape)
+  amplitude = 0.4 * slots.normal(key, 55, shape)
+  electrode = jnp.floor(9 * slots.uniform(key, 56, shape=(count,))).astype(int)
   since = jnp.maximum(jnp.arange(length) / rate - onset, 0) / constant
   jolt = amplitude * since * jnp.exp(1 - since)  # [count, L]
   return jnp.zeros((9, length)).at[electrode].add(jolt)
@@ -129,12 +125,12 @@ KINDS = {
 }
 
 
-def resting(key, length: int, rate: float, mains_hz: float):
+def resting(draws, length: int, rate: float, mains_hz: float):
   """What a resting ECG picks up: wander, muscle and mains. [9, L] mV."""
   return (
-    baseline_wander(key, length, rate)
-    + muscle(key, length, rate)
-    + mains(key, length, rate, mains_hz)
+    baseline_wander(draws, length, rate)
+    + muscle(draws, length, rate)
+    + mains(draws, length, rate, mains_hz)
   )
 
 
@@ -174,9 +170,10 @@ def add_noise(
   if kind == 'mains' and rate <= 100:
     raise ValueError(f'a tracing at {rate:g} Hz cannot hold 50 Hz mains')
   _check_leads(ecg, leads)
+  draws = slots.Draws.of(key, 9)
   if isinstance(snr_db, tuple):
-    snr_db = slots.uniform(key, 57, *snr_db)
-  noise = KINDS[kind](key, ecg.shape[0], rate)  # [9, L]
+    snr_db = draws.uniform(57, *snr_db)
+  noise = KINDS[kind](draws, ecg.shape[0], rate)  # [9, L]
   noise = jnp.dot(noise.T, electrode_matrix(leads), precision='highest')
   power = jnp.mean(jnp.var(ecg, axis=0)) / jnp.mean(jnp.var(noise, axis=0))
   return ecg + jnp.sqrt(power * 10 ** (-snr_db / 10)) * noise
@@ -209,7 +206,8 @@ def lead_off(key, ecg, *, rate: float, leads: Sequence[str] = leads_lib.LEADS):
   """
   _check_leads(ecg, leads)
   recover, electrodes = _recover(leads)
-  draw = slots.uniform(key, 58, shape=(3,))
+  draws = slots.Draws.of(key, 9)
+  draw = draws.uniform(58, shape=(3,))
   electrode = jnp.asarray(electrodes)[(draw[0] * len(electrodes)).astype(int)]
   length = ecg.shape[0]
   start = 0.9 * length * draw[1]
@@ -217,7 +215,7 @@ def lead_off(key, ecg, *, rate: float, leads: Sequence[str] = leads_lib.LEADS):
   position = jnp.arange(length)
   off = (position >= start) & (position < stop)
   potentials = jnp.dot(ecg, recover, precision='highest')  # [L, 9]
-  drift = 0.3 * slots.normal(key, 59) + 4 * baseline_wander(key, length, rate)
+  drift = 0.3 * draws.normal(59) + 4 * baseline_wander(draws, length, rate)
   change = jnp.where(off, drift[electrode] - potentials[:, electrode], 0)
   return ecg + change[:, None] * jnp.asarray(electrode_matrix(leads))[electrode]
 

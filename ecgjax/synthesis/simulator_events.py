@@ -63,9 +63,9 @@ class Truth(NamedTuple):
     r, qrs_on, qrs_off, t_on, t_peak, t_off, p_on, p_peak, p_off: [K].
     ectopic: [K] int32, 0 no, 1 PAC, 2 PVC.
     rate: [] mean ventricular rate, beats/min (NaN below two beats).
-    pr, qrs, qt: [] medians over the record's conducted sinus beats for PR (NaN
-      without P waves), over its supraventricular beats for QRS and QT (over
-      all beats where none is).
+    pr, qrs, qt: [] means: PR over the record's conducted sinus beats (NaN
+      without P waves), QRS and QT over its supraventricular beats (over all
+      beats where there is none).
     rhythm_hz: [] frequency of flutter or fibrillation waves, NaN otherwise.
     territory: [] int32, of infarction or ST elevation, see `TERRITORIES`.
     factors: [7] int32.
@@ -245,8 +245,9 @@ def truth(events: Events, patient, factors, duration: float) -> Truth:
   span = jnp.nanmax(r) - jnp.nanmin(r)
   some = jnp.where((beat & ~pvc).any(), beat & ~pvc, beat)
 
-  def median(values, where):
-    return jnp.nanmedian(jnp.where(where, values, nan))
+  def mean(values, where):
+    # Sums, for XLA's 0 / 0 is the NaN wanted where there is no such beat.
+    return jnp.where(where, values, 0).sum() / where.sum()
 
   conducted = beat & events.atrial & (events.ectopic == 0)
   rhythm = factors[tables.RHYTHM]
@@ -263,9 +264,9 @@ def truth(events: Events, patient, factors, duration: float) -> Truth:
     p_off=p + p_off,
     ectopic=events.ectopic,
     rate=jnp.where(beats > 1, 60 * (beats - 1) / span, nan),
-    pr=median(events.pr, conducted),
-    qrs=median(on + off, some),
-    qt=median(on + t_off, some),
+    pr=mean(events.pr, conducted),
+    qrs=mean(on + off, some),
+    qt=mean(on + t_off, some),
     rhythm_hz=jnp.where(rhythm == 2, patient.flutter_hz, rhythm_hz),
     territory=patient.territory,
     factors=factors,

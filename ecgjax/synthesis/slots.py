@@ -4,6 +4,7 @@ Every quantity that is drawn has a slot of its own, `fold_in(key, slot)`, so
 that a new draw never changes an old one.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -24,33 +25,38 @@ def uniform(key, slot, low=0.0, high=1.0, shape=()):
 
 
 class Draws(NamedTuple):
-  """All scalar draws of a key at once, which compiles one hash for all slots.
+  """The first numbers of all slots of a key, which compiles one hash for all.
 
-  The values are those of `normal` and `uniform`.
+  With partitionable Threefry they are those of `normal` and `uniform`.
+
+  Attributes:
+    key: the key.
+    normals: [COUNT, width] standard normal numbers.
+    uniforms: [COUNT, width] numbers in [0, 1), from the same bits.
   """
 
   key: jax.Array
-  normals: jax.Array  # [COUNT]
-  uniforms: jax.Array  # [COUNT]
+  normals: jax.Array
+  uniforms: jax.Array
 
   @classmethod
-  def of(cls, key) -> 'Draws':
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(COUNT))
-    return cls(
-      key, jax.vmap(jax.random.normal)(keys), jax.vmap(jax.random.uniform)(keys)
-    )
+  def of(cls, key, width: int) -> 'Draws':
+    slots = jnp.arange(COUNT)
+    draw = lambda kind: jax.vmap(lambda slot: kind(key, slot, shape=(width,)))
+    return cls(key, draw(normal)(slots), draw(uniform)(slots))
 
   def normal(self, slot, shape=()):
-    if shape == ():
-      return self.normals[slot]
-    return normal(self.key, slot, shape)
+    return self._take(self.normals, slot, shape)
 
   def uniform(self, slot, low=0.0, high=1.0, shape=()):
-    if shape == ():
-      return low + (high - low) * self.uniforms[slot]
-    return uniform(self.key, slot, low, high, shape)
+    return low + (high - low) * self._take(self.uniforms, slot, shape)
 
   def integer(self, slot, low, high, shape=()):
     """Uniform integers low..high-1; the bounds may be traced."""
     unit = self.uniform(slot, shape=shape)
     return low + jnp.floor((high - low) * unit).astype(jnp.int32)
+
+  def _take(self, table, slot, shape):
+    if math.prod(shape) > table.shape[1]:
+      raise ValueError(f'{table.shape[1]} numbers per slot, shape {shape}')
+    return table[slot, : math.prod(shape)].reshape(shape)
