@@ -71,8 +71,6 @@ def _full(config):
 
 def _smoke(config):
   _small(config)
-  if config.data.name == 'synthetic':
-    config.data.size = 'tiny'
   config.study.fractions = (0.5, 1.0)
   config.study.seeds = (0,)
   config.pretrain.batch_size = 32

@@ -203,11 +203,14 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   started = time.monotonic()
   state, step = choose_state(config, trained)
   splits = data.labelled
+  states = {'random': trained.initial, 'trained': state}
+  if config.init_from:
+    states['pretrained'] = trained.start
   outputs = {
     name: {
       split: predict_split(trained, s, d, name) for split, d in splits.items()
     }
-    for name, s in (('random', trained.initial), ('trained', state))
+    for name, s in states.items()
   }
   probe = lambda name: probe_scores(
     config.probe.recipe,
@@ -220,6 +223,8 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     scores['probe'] = probe('trained')
   else:
     arm = 'finetune' if config.init_from else 'scratch'
+    if config.init_from:
+      scores['probe'] = probe('pretrained')
     last = outputs['trained']
     scores[arm] = last['validation'].probabilities, last['test'].probabilities
   evaluation, predictions = compare_arms(config, scores, splits, arm)

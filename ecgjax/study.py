@@ -22,6 +22,7 @@ from ecgjax.data import input_pipeline, sources
 from ecgjax.data import splits as splits_lib
 from ecgjax.data import table as table_lib
 from ecgjax.evaluation import label_efficiency, report, tables
+from ecgjax.evaluation import metrics as metrics_lib
 from ecgjax.evaluation import results as results_lib
 from ecgjax.training import checkpoints
 from ecgjax.training import workdir as workdir_lib
@@ -58,6 +59,7 @@ def run_study(config, workdir) -> dict:
     return finished
   data = sources.open_data(config)
   subsets = subset_sizes(config.study)
+  check_support(data.labelled['test'])
   workdir_lib.create(config, workdir)
   runs = workdir / 'runs'
   grid = list(itertools.product(config.study.seeds, subsets))
@@ -87,6 +89,19 @@ def subset_sizes(study) -> list[tuple[str, dict]]:
   return [
     (f'labels{100 * f:g}percent', {'fraction': f}) for f in study.fractions
   ] + [(f'labels{n}', {'num_records': n}) for n in study.num_records]
+
+
+def check_support(test) -> None:
+  """Refuses a study whose headline could not be computed."""
+  columns = test.columns
+  support = metrics_lib.support(
+    columns['label'], columns['patient'], columns['label_mask']
+  )
+  if not support['supported'].any():
+    raise ValueError(
+      'study: no label has 10 positive and 10 negative test patients among '
+      f'{len(np.unique(columns["patient"]))}; use a larger data set'
+    )
 
 
 class _Encoders:

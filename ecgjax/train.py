@@ -133,7 +133,8 @@ class Trained(NamedTuple):
     method: of the run.
     contract: its input contract.
     state: TrainState after the last step.
-    initial: TrainState with random weights, before `initialise`.
+    initial: TrainState with random weights.
+    start: TrainState before the first step, after `initialise`.
     checkpointer: of the run.
     examples_per_second: ECGs of all devices, compilation and evaluation aside.
     wall_seconds: of this process.
@@ -143,6 +144,7 @@ class Trained(NamedTuple):
   contract: InputContract
   state: train_state_lib.TrainState
   initial: train_state_lib.TrainState
+  start: train_state_lib.TrainState
   checkpointer: checkpoints.Checkpointer
   examples_per_second: float
   wall_seconds: float
@@ -169,7 +171,7 @@ def train(
     validate: state -> dict of `validation_*` figures, called with every
       checkpoint; None trains without.
     initialise: state -> state, applied to the fresh state (pretrained
-      encoders); not called on resume.
+      encoders).
     fingerprint: of the data; a run cannot be resumed with other data.
     class_names: of the classifier, kept with the checkpoint.
     description: before the progress bar.
@@ -204,10 +206,9 @@ def train(
     'class_names': list(class_names),
     'version': __version__,
   }
-  state, loss_history = jax.tree.map(jnp.copy, initial), []
+  start = initialise(initial) if initialise is not None else initial
+  state, loss_history = jax.tree.map(jnp.copy, start), []
   latest = checkpointer.latest_step()
-  if latest is None and initialise is not None:
-    state = initialise(state)
   if latest is not None:
     saved = checkpointer.metadata(latest)
     if saved['fingerprint'] != fingerprint:
@@ -286,7 +287,7 @@ def train(
           'saved, the same command resumes'
         )
   return Trained(
-    method, contract, state, initial, checkpointer, speed.median(),
+    method, contract, state, initial, start, checkpointer, speed.median(),
     time.monotonic() - started,
   )  # fmt: skip
 

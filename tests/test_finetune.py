@@ -1,0 +1,71 @@
+"""Pretraining, then the encoder in another model: real runs, tiny data."""
+
+import pytest
+
+from configs import lcd as lcd_config
+from configs import supervised as supervised_config
+from ecgjax import train
+from ecgjax.training import checkpoints
+
+
+def on(config, data_dir, **fields):
+  config = config.copy_and_resolve_references()
+  config.data.dir = data_dir
+  config.update(fields)
+  return config.lock()
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return str(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory, data_dir):
+  workdir = tmp_path_factory.mktemp('runs') / 'lcd'
+  config = lcd_config.get_config('preset=smoke')
+  train.train_and_evaluate(on(config, data_dir, num_steps=1), workdir)
+  return workdir
+
+
+def test_finetune_starts_from_the_pretrained_encoder(
+  pretrained, data_dir, tmp_path
+):
+  config = on(
+    supervised_config.get_config('preset=smoke'),
+    data_dir,
+    init_from=str(pretrained),
+    num_steps=2,
+    optimizer={'learning_rate': 0.0},
+  )
+  results = train.train_and_evaluate(config, tmp_path / 'run')
+  assert set(results['arms']) == {'random_probe', 'probe', 'finetune'}
+  old, _ = checkpoints.load(pretrained)
+  new, metadata = checkpoints.load(tmp_path / 'run')
+  assert checkpoints.digest(new['params']['encoder']) == checkpoints.digest(
+    old['params']['encoder']
+  )
+  assert metadata['class_names']
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (
+      {'data': {'length': 500}},
+      'trained with length 1000, this config has 500',
+    ),
+    ({'data': {'normalisation': 'lead'}}, 'trained with normalisation record'),
+    ({'model': {'kwargs': {'width': 0.25}}}, 'the encoder there is'),
+    ({'init_from': '/nowhere'}, 'no valid checkpoint'),
+  ],
+  ids=['length', 'normalisation', 'model', 'missing'],
+)
+def test_other_contracts_are_refused(
+  pretrained, data_dir, tmp_path, change, message
+):
+  fields = {'init_from': str(pretrained)} | change
+  config = on(supervised_config.get_config('preset=smoke'), data_dir, **fields)
+  with pytest.raises(ValueError, match=message):
+    train.train_and_evaluate(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
