@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ecgjax import collectives
+from ecgjax.models.batch_norm import EPSILON, batch_moments, normalise
+from ecgjax.models.convolution import convolve
 
-EPSILON = 1e-5  # of every BatchNorm; PyTorch's default, which LCD uses
 MOMENTUM = 0.9  # weight kept by the running statistics
 
 
@@ -48,24 +48,6 @@ class Linear(nn.Module):
     bias = self.param('bias', init, (self.features,))
     dtype = self.dtype or x.dtype
     return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)
-
-
-def batch_moments(x, axis_name: str | None):
-  """Mean and biased variance of the global batch, over all axes but the last.
-
-  Args:
-    x: [..., C], any float type; the sums are float32 or wider.
-    axis_name: mapped axis over which the batch is split, or None.
-
-  Returns:
-    mean [C], variance [C].
-  """
-  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  axes = tuple(range(x.ndim - 1))
-  mean = wide.mean(axes)
-  square = (wide * wide).mean(axes)
-  mean, square = collectives.pmean((mean, square), axis_name)
-  return mean, jnp.maximum(square - mean * mean, 0)
 
 
 def update_running(module: nn.Module, mean, var, train: bool):
@@ -144,18 +126,6 @@ def _max_pool_bwd(x, gradient):
 max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 
-def conv(x, kernel, stride: int = 1):
-  """Convolution along time, zero padding k//2: [B, L, C] -> [B, L', D]."""
-  half = kernel.shape[0] // 2
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride,),
-    [(half, half)],
-    dimension_numbers=('NWC', 'WIO', 'NWC'),
-  )
-
-
 class ConvNorm(nn.Module):
   """Convolution, BatchNorm, optional ReLU, optional 2:1 max-pool.
 
@@ -194,15 +164,14 @@ class ConvNorm(nn.Module):
     scale = self.param('scale', start, (self.features,))
     shift = self.param('shift', nn.initializers.zeros, (self.features,))
     dtype = self.dtype or x.dtype
-    y = conv(x.astype(dtype), kernel.astype(dtype), self.stride)
-    mean, var = batch_moments(y, axis_name) if train else (None, None)
-    running_mean, running_var = update_running(
-      self, mean + bias if train else None, var, train
-    )
-    if not train:
-      mean, var = running_mean - bias, running_var
+    y = convolve(x.astype(dtype), kernel.astype(dtype), self.stride)
+    if train:
+      y, mean, var = normalise(y, scale, shift, axis_name, self.relu, self.pool)
+      update_running(self, mean + bias, var, train)
+      return y
+    mean, var = update_running(self, None, None, train)
     factor = scale * lax.rsqrt(var + EPSILON)
-    y = (y * factor + (shift - mean * factor)).astype(dtype)
+    y = (y * factor + (shift - (mean - bias) * factor)).astype(dtype)
     if self.relu:
       y = nn.relu(y)
     return max_pool(y) if self.pool else y

@@ -59,42 +59,6 @@ class AttentionPool(nn.Module):
     return jnp.einsum('bn,bnd->bd', weights, h), weights
 
 
-class LeadEncoder(nn.Module):
-  """A single-lead encoder applied to every lead.
-
-  Its parameters are those of `encoder`, under that name, whole if tied.
-
-  Attributes:
-    encoder: [B, L, 1] -> [B, T, D].
-    tied: one encoder for all leads (its batch statistics mix the leads) or one
-      per lead (every parameter then has a leading axis of leads).
-  """
-
-  encoder: nn.Module
-  tied: bool = True
-
-  @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
-    """[B, L, C] -> features per lead [B, C, D]."""
-
-    def features(encoder, rows):
-      return global_average(encoder(rows, train, axis_name))
-
-    batch, length, leads = x.shape
-    by_lead = x.transpose(0, 2, 1)[..., None]  # [B, C, L, 1]
-    if self.tied:
-      rows = by_lead.reshape(batch * leads, length, 1)
-      return features(self.encoder, rows).reshape(batch, leads, -1)
-    per_lead = nn.vmap(
-      features,
-      in_axes=1,
-      out_axes=1,
-      variable_axes={'params': 0, 'batch_stats': 0},
-      split_rngs={'params': True},
-    )
-    return per_lead(self.encoder, by_lead)
-
-
 class Classifier(nn.Module):
   """Linear classifier on the features of a record.
 
