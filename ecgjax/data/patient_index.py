@@ -74,7 +74,7 @@ def build_index(
     and single.all()
   ):
     raise ValueError(
-      f'none of {len(single)} patients of the training split has two ECGs; '
+      f'none of {len(single)} patients has two ECGs; '
       "config.longitudinal.singletons='augment' contrasts copies of one"
     )
   owner = np.repeat(np.arange(len(ids)), np.diff(start))

@@ -250,7 +250,8 @@ def train_rows(
     first, skip = divmod(start_step, steps)
     for epoch in itertools.count(first):
       plan = plan_epoch(index, num_patients, options, seed, epoch)
-      logger.info('epoch %d: %s', epoch, plan.report)
+      level = logging.INFO if epoch == first else logging.DEBUG
+      logger.log(level, 'patients of epoch %d: %s', epoch, plan.report)
       weight = np.where(alone[plan.patients], weight_alone, 1.0)
       weight = np.repeat(weight, options.ecgs_per_patient).astype(np.float32)
       shape = (steps, num_patients, -1)

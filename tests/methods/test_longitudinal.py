@@ -150,7 +150,8 @@ def test_one_device_is_four():
   """Loss, gradient, queue and target: 1 device = pmap = jit on 4 devices."""
   config = make_config(
     queue=11, learned_temperature=True, gap_weight='exponential',
-    lead_dropout=0.3, label_change_weight=0.5,
+    lead_dropout=0.3, label_change_weight=0.5, augmentation='none',
+    singletons='drop',
   )  # fmt: skip
   config.optimizer.name = 'sgd'
   config.optimizer.schedule = 'constant'
