@@ -1,5 +1,6 @@
 """Restored or just trained encoders, judged once on the test split."""
 
+import functools
 import logging
 import pathlib
 import time
@@ -43,6 +44,15 @@ class Outputs(NamedTuple):
   probabilities: np.ndarray | None
 
 
+@functools.lru_cache(maxsize=8)
+def _compiled_predict(method, contract):
+  @jax.jit
+  def predict(params, model_state, batch):
+    return method.predict(params, model_state, to_model_input(batch, contract))
+
+  return predict
+
+
 def predict_split(model, state, split, name: str = '') -> Outputs:
   """Runs a model over one split.
 
@@ -53,11 +63,7 @@ def predict_split(model, state, split, name: str = '') -> Outputs:
     name: before the progress bar.
   """
 
-  @jax.jit
-  def predict(params, model_state, batch):
-    batch = to_model_input(batch, model.contract)
-    return model.method.predict(params, model_state, batch)
-
+  predict = _compiled_predict(model.method, model.contract)
   found = {'features': [], 'probabilities': []}
   total = -(-len(split) // BATCH_SIZE)
   batches = input_pipeline.eval_batches(split, BATCH_SIZE)
@@ -73,12 +79,18 @@ def predict_split(model, state, split, name: str = '') -> Outputs:
   return Outputs(**joined)
 
 
-def make_validate(config, method, contract: InputContract, split):
+def make_validate(config, method, contract: InputContract, split, batches):
   """Returns `state -> {'validation_...': figure}` for the training loop.
 
   A method with a classifier reports the macro AUROC; a pretext task its loss
-  on the validation records, in batches of the training size with one fixed
-  key, the last incomplete batch left out (every loss is one of a whole batch).
+  on the validation batches with one fixed key.
+
+  Args:
+    config: of the run.
+    method: its Method.
+    contract: its input contract.
+    split: the validation `Split`.
+    batches: () -> full validation batches, see `sources.Batches`.
   """
   if config.best_metric == 'validation_macro_auroc':
     labels = split.columns['label']
@@ -92,7 +104,6 @@ def make_validate(config, method, contract: InputContract, split):
 
     return validate
 
-  size = min(config.batch_size, len(split))
   key = jax.random.key(0, impl='threefry2x32')
 
   @jax.jit
@@ -101,11 +112,9 @@ def make_validate(config, method, contract: InputContract, split):
     return method.loss(params, model_state, target, key, batch, None)[0]
 
   def validate(state):
-    steps = len(split) // size
-    batches = input_pipeline.eval_batches(split, size)
     values = [
       float(loss_of(state.params, state.model_state, state.target, batch))
-      for _, batch in zip(range(steps), batches)
+      for batch in batches()
     ]
     return {'validation_loss': float(np.mean(values))}
 

@@ -1,6 +1,5 @@
 """The one training loop, for every method and every source of batches."""
 
-import functools
 import logging
 import pathlib
 import time
@@ -84,40 +83,34 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
     ValueError, Interrupted, NonFiniteLoss: see `train`.
   """
   from ecgjax import evaluate
-  from ecgjax.data import input_pipeline, resident
+  from ecgjax.data import input_pipeline, sources
 
   workdir_lib.check(config, workdir)
   supervised = config.best_metric == 'validation_macro_auroc'
   splits = data.labelled if supervised else data.splits
+  batches = sources.make_batches(
+    config,
+    splits['train'],
+    splits['validation'],
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    on_device=config.data.resident and jax.device_count() == 1,
+  )
   resolved = config.copy_and_resolve_references()
   resolved.num_steps = config.num_steps or (
-    config.num_epochs
-    * input_pipeline.steps_per_epoch(splits['train'], config.batch_size)
+    config.num_epochs * batches.steps_per_epoch
   )
   method = resolve('methods', config.method).make(resolved)
   contract = InputContract.from_config(config)
   validate = evaluate.make_validate(
-    resolved, method, contract, splits['validation']
+    resolved, method, contract, splits['validation'], batches.validate
   )
   initialise = restore.make_initialise(config) if config.init_from else None
-  source = functools.partial(
-    input_pipeline.train_batches, splits['train'], config.batch_size
-  )
-  if config.data.resident and jax.device_count() == 1:
-    arrays = resident.load(splits['train'])
-    source = functools.partial(
-      resident.train_batches, splits['train'], arrays, config.batch_size
-    )
   workdir_lib.create(config, workdir)
   return train(
     resolved,
     workdir,
-    lambda step: source(
-      seed=config.seed,
-      start_step=step,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    ),
+    batches.train,
     validate=validate,
     initialise=initialise,
     fingerprint=input_pipeline.fingerprint(splits['train'])['sha256'],
@@ -234,7 +227,7 @@ def train(
     checkpointer.save(state, metadata | {'loss_history': loss_history}, metrics)
 
   step = int(state.step)
-  stopped_early = exhausted(config, workdir, step)
+  stopped_early = metric_writers.exhausted(config, workdir, step)
   bar = tqdm.tqdm(
     total=config.num_steps,
     initial=step,
@@ -251,20 +244,19 @@ def train(
       loss_history.append(metrics['loss'])
       nonfinite += metrics['nonfinite']
       evaluating = step % evaluate_every == 0 or step == config.num_steps
-      if step % config.log_every == 0 or evaluating:
+      logging_now = evaluating or step % config.log_every == 0
+      interrupted = signal.requested(step)
+      if (logging_now or interrupted) and float(nonfinite) > 0:
+        raise NonFiniteLoss(
+          f'loss or gradient not finite at or before step {step}; the state '
+          f'before it is in {checkpointer.directory}; lower '
+          'config.optimizer.learning_rate or look at the data'
+        )
+      if logging_now:
         row = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if float(nonfinite) > 0:
-          raise NonFiniteLoss(
-            f'loss or gradient not finite at or before step {step}; the '
-            f'state before it is in {checkpointer.directory}; lower '
-            'config.optimizer.learning_rate or look at the data'
-          )
         row.pop('nonfinite')
         rate = speed.update(step)
         bar.set_postfix_str(f'loss {row["loss"]:.4g}, {rate:.0f} ECG/s')
-      else:
-        row = None
-      interrupted = signal.requested(step)
       if evaluating or interrupted:
         loss_history = [float(x) for x in jax.device_get(loss_history)]
         figures = {}
@@ -273,14 +265,14 @@ def train(
           figures |= validate(state) if validate else {}
           loss_history = []
           row |= figures
-      if row is not None:  # before the save: a resumed run cuts rows, only
+      if logging_now:  # before the save: a resumed run can only cut rows
         writer.write(step, row)
       if evaluating or interrupted:
         save(figures)
         speed.pause(step)
       if evaluating:
         logger.info('%s', _line(step, config, row))
-        stopped_early = exhausted(config, workdir, step)
+        stopped_early = metric_writers.exhausted(config, workdir, step)
       if interrupted and step < config.num_steps:
         raise Interrupted(
           f'stopped by SIGTERM at step {step} of {config.num_steps}; state '
@@ -299,19 +291,3 @@ def _line(step, config, row) -> str:
     if k in ('train_loss', 'loss') or k.startswith('validation_')
   )
   return f'step {step}/{config.num_steps}: {figures}'
-
-
-def exhausted(config, workdir, step: int) -> bool:
-  """Whether `config.patience` evaluations have passed without a better one."""
-  if not config.patience:
-    return False
-  rows = metric_writers.read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
-  values = [
-    row[config.best_metric]
-    for row in rows
-    if row.get(config.best_metric) is not None and row['step'] <= step
-  ]
-  if not values:
-    return False
-  best = np.argmin(values) if config.best_mode == 'min' else np.argmax(values)
-  return len(values) - 1 - int(best) >= config.patience

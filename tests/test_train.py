@@ -12,11 +12,14 @@ from configs import lcd as lcd_config
 from ecgjax import train as train_lib
 from ecgjax.inputs import InputContract
 from ecgjax.methods import lcd
-from ecgjax.training import checkpoints
-from ecgjax.training import optimizers
-from ecgjax.training import parallel
-from ecgjax.training import train_state
-from ecgjax.training import train_step
+from ecgjax.training import (
+  checkpoints,
+  metric_writers,
+  optimizers,
+  parallel,
+  train_state,
+  train_step,
+)
 
 
 def make_config(**fields):
@@ -140,9 +143,9 @@ def test_patience(undisturbed):
   rows = [r['train_loss'] for r in metrics(workdir) if 'train_loss' in r]
   rising = rows[-1] > min(rows)
   config = make_config(patience=1)
-  assert train_lib.exhausted(config, workdir, 6) == rising
+  assert metric_writers.exhausted(config, workdir, 6) == rising
   config = make_config(patience=3)
-  assert not train_lib.exhausted(config, workdir, 6)
+  assert not metric_writers.exhausted(config, workdir, 6)
 
 
 def widen(x):

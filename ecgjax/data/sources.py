@@ -1,13 +1,16 @@
 """The data of one run: prepared if needed, opened, and audited."""
 
+import functools
+import itertools
 import logging
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 
 from ecgjax import leads as leads_lib
-from ecgjax.data import input_pipeline, leakage, prepare
+from ecgjax.data import input_pipeline, leakage, patients, prepare, resident
 from ecgjax.data import splits as splits_lib
 
 logger = logging.getLogger(__name__)
@@ -81,6 +84,70 @@ def open_data(config, records=None, process_index: int = 0) -> Data:
     manifest_hash=manifest['sha256'],
     fingerprint=input_pipeline.fingerprint(splits['train'])['sha256'],
     synthetic=bool(dict(builder.info.metadata.items()).get('synthetic')),
+  )
+
+
+class Batches(NamedTuple):
+  """What a run's loop reads of one split.
+
+  Attributes:
+    steps_per_epoch: full training batches.
+    train: start step -> iterator of NumPy (or device) batches.
+    validate: () -> the full validation batches of the training kind, for the
+      loss of a pretext task.
+  """
+
+  steps_per_epoch: int
+  train: Callable[[int], Iterator[dict]]
+  validate: Callable[[], Iterator[dict]]
+
+
+def make_batches(
+  config,
+  train,
+  validation,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+  on_device: bool = False,
+) -> Batches:
+  """Batches of records, or of patients where `config.longitudinal` says so.
+
+  Args:
+    config: of the run.
+    train: the training `Split`.
+    validation: the validation `Split`.
+    process_index: this host.
+    process_count: number of hosts.
+    on_device: keep the training signals in device memory (records only).
+  """
+  options = {
+    'seed': config.seed,
+    'process_index': process_index,
+    'process_count': process_count,
+  }
+  if 'longitudinal' in config:
+    return Batches(
+      patients.steps_per_epoch(train, config),
+      lambda step: patients.train_batches(
+        train, config, start_step=step, **options
+      ),
+      lambda: patients.eval_batches(validation, config),
+    )
+  size = config.batch_size
+  if on_device:
+    arrays = resident.load(train)
+    source = functools.partial(resident.train_batches, train, arrays, size)
+  else:
+    source = functools.partial(input_pipeline.train_batches, train, size)
+  eval_size = min(size, len(validation))
+  return Batches(
+    input_pipeline.steps_per_epoch(train, size),
+    lambda step: source(start_step=step, **options),
+    lambda: itertools.islice(
+      input_pipeline.eval_batches(validation, eval_size),
+      len(validation) // eval_size,
+    ),
   )
 
 

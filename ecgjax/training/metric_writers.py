@@ -7,6 +7,7 @@ import os
 import pathlib
 
 import jax
+import numpy as np
 
 
 def read_metrics(path) -> list[dict]:
@@ -21,6 +22,22 @@ def read_metrics(path) -> list[dict]:
     except json.JSONDecodeError:
       break
   return rows
+
+
+def exhausted(config, workdir, step: int) -> bool:
+  """Whether `config.patience` evaluations have passed without a better one."""
+  if not config.patience:
+    return False
+  rows = read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
+  values = [
+    row[config.best_metric]
+    for row in rows
+    if row.get(config.best_metric) is not None and row['step'] <= step
+  ]
+  if not values:
+    return False
+  best = np.argmin(values) if config.best_mode == 'min' else np.argmax(values)
+  return len(values) - 1 - int(best) >= config.patience
 
 
 class MetricWriter:
