@@ -1,0 +1,71 @@
+"""One recording as a row of a batch: resampled, reordered, cut or padded.
+
+The same steps as when a data set is prepared and read (`convert`,
+`input_pipeline`), so that a model sees a file as it would see it there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ecgjax import leads as leads_lib
+from ecgjax.data import convert, readers
+from ecgjax.inputs import InputContract
+
+
+def select(
+  recording: readers.Recording, leads: Sequence[str]
+) -> readers.Recording:
+  """The recording with these of its leads, in canonical order."""
+  names = [name for name in leads_lib.LEADS if name in leads]
+  columns = [recording.leads.index(name) for name in names]
+  return recording._replace(
+    samples=recording.samples[:, columns],
+    gain=recording.gain[columns],
+    baseline=recording.baseline[columns],
+    leads=tuple(names),
+  )
+
+
+def make_row(
+  recording: readers.Recording, contract: InputContract
+) -> dict[str, np.ndarray]:
+  """A recording as the input contract asks for it.
+
+  Polyphase resampling; of a longer recording the first window of the
+  contract's length; a shorter one is padded at its end, which the model is
+  told (`valid_len`) and which normalisation leaves out.
+
+  Args:
+    recording: one that `validate.check` accepted, with all leads of the
+      contract.
+    contract: what the model expects.
+
+  Returns:
+    `ecg` int16 [L, C], `gain` and `baseline` f32 [C], `valid_start` and
+    `valid_len` int32, see `inputs.to_model_input`.
+  """
+  part, _ = convert.shorten(recording, contract.rate)
+  columns = [part.leads.index(name) for name in contract.leads]
+  samples = part.samples[: contract.length, columns]
+  ecg = np.zeros((contract.length, len(columns)), np.int16)
+  ecg[: len(samples)] = samples
+  return {
+    'ecg': ecg,
+    'gain': part.gain[columns].astype(np.float32),
+    'baseline': part.baseline[columns].astype(np.float32),
+    'valid_start': np.int32(0),
+    'valid_len': np.int32(len(samples)),
+  }
+
+
+def empty_batch(contract: InputContract, size: int) -> dict[str, np.ndarray]:
+  """A batch of `size` rows without signal, for its shapes."""
+  leads = len(contract.leads)
+  return {
+    'ecg': np.zeros((size, contract.length, leads), np.int16),
+    'gain': np.ones((size, leads), np.float32),
+    'baseline': np.zeros((size, leads), np.float32),
+    'valid_start': np.zeros(size, np.int32),
+    'valid_len': np.full(size, contract.length, np.int32),
+  }

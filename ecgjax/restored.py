@@ -1,0 +1,133 @@
+"""A trained model from its checkpoint alone: method, weights, input contract.
+
+What a checkpoint expects and what it can say are part of it, so that nothing
+has to be configured again: see `training.checkpoints` for what is stored.
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from ecgjax import config as config_lib
+from ecgjax.inputs import InputContract
+from ecgjax.methods import base
+from ecgjax.resolve import resolve
+from ecgjax.training import checkpoints
+from ecgjax.training import train_state as train_state_lib
+
+
+class Restored(NamedTuple):
+  """A trained model.
+
+  Attributes:
+    method: of the run.
+    contract: its input contract.
+    params: as trained.
+    model_state: as trained.
+    step: of the checkpoint.
+    class_names: of the classifier; () without one.
+    config: of the run.
+    digest: sha256 of `params` and `model_state`.
+  """
+
+  method: base.Method
+  contract: InputContract
+  params: Any
+  model_state: Any
+  step: int
+  class_names: tuple[str, ...]
+  config: ml_collections.ConfigDict
+  digest: str
+
+
+def restore_model(directory) -> Restored:
+  """Restores a whole model for evaluation.
+
+  Args:
+    directory: a work folder or its `checkpoints` folder, for the step that the
+      run's own `config.evaluate_checkpoint` means; or the folder of one step.
+
+  Raises:
+    ValueError: if there is no valid checkpoint, or its arrays are not those of
+      the model that its config describes.
+  """
+  arrays, metadata = checkpoints.load(directory, _step(directory))
+  config = config_lib.from_json(metadata['config'])
+  method = resolve('methods', config.method).make(config)
+  contract = InputContract.from_json(metadata['contract'])
+  class_names = tuple(metadata.get('class_names', ()))
+  expected = jax.eval_shape(
+    lambda: _initial(method, config, contract, len(class_names))
+  )
+  parts = ('params', 'model_state')
+  checkpoints.compare(
+    _flat({part: getattr(expected, part) for part in parts}),
+    _flat({part: arrays[part] for part in parts}),
+    where=str(directory),
+  )
+  params, model_state = (jax.tree.map(jnp.asarray, arrays[p]) for p in parts)
+  return Restored(
+    method, contract, params, model_state, int(arrays['step']), class_names,
+    config, checkpoints.digest([params, model_state]),
+  )  # fmt: skip
+
+
+def untrained(model: Restored) -> Restored:
+  """The model before its first step, with the weights of its seed."""
+  state = jax.jit(
+    lambda: _initial(
+      model.method, model.config, model.contract, len(model.class_names)
+    )
+  )()
+  return model._replace(
+    params=state.params,
+    model_state=state.model_state,
+    step=0,
+    digest=checkpoints.digest([state.params, state.model_state]),
+  )
+
+
+def _initial(method, config, contract, num_classes: int):
+  """State of a run before its first step; the optimizer aside."""
+  example = {
+    'ecg': jnp.zeros((1, contract.length, len(contract.leads))),
+    'record': jnp.zeros(1, jnp.int32),
+    'patient': jnp.zeros(1, jnp.int32),
+    'mask': jnp.ones(1),
+    'label': jnp.zeros((1, max(1, num_classes))),
+  }
+  return train_state_lib.create_train_state(
+    method, optax.identity(), config.seed, example
+  )
+
+
+def _step(directory) -> int | None:
+  """The step that a work folder stands for; None for the newest."""
+  directory = pathlib.Path(directory)
+  if (directory / 'checkpoints').is_dir():
+    directory = directory / 'checkpoints'
+  if (directory / checkpoints.MANIFEST).is_file():
+    return None  # one step
+  newest = checkpoints.Checkpointer(directory)
+  latest = newest.latest_step()
+  if latest is None:
+    return None  # `checkpoints.load` says so
+  config = newest.metadata(latest)['config']
+  if config['evaluate_checkpoint'] != 'best':
+    return latest
+  return checkpoints.Checkpointer(
+    directory,
+    best_metric=config['best_metric'],
+    best_mode=config['best_mode'],
+  ).best_step()
+
+
+def _flat(tree) -> dict:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

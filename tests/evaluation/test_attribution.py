@@ -1,0 +1,241 @@
+"""Integrated gradients, waves and shares, against NumPy and closed forms."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ecgjax import leads as leads_lib
+from ecgjax.data import ludb_waves
+from ecgjax.evaluation import attribution, report, waves
+from ecgjax.synthesis import simulator
+
+CONTRACT = types.SimpleNamespace(leads=('II', 'V1'), rate=100.0, length=200)
+
+
+def test_closed_form():
+  """logit_k = sum w_k x^2: a = w_k x^2, whatever the number of steps."""
+  rng = np.random.default_rng(0)
+  weight = rng.normal(size=(3, 20, 2)).astype(np.float32)
+  ecg = rng.normal(size=(4, 20, 2)).astype(np.float32)
+  logits = lambda w, x: jnp.einsum('klc,blc->bk', w, x**2)
+  attribute = attribution.make_integrated_gradients(logits, num_steps=3)
+  classes = np.array([2, 0, 1, 2])
+  values, change = attribute(weight, ecg, classes)
+  expected = weight[classes] * ecg**2
+  np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(change, expected.sum((1, 2)), rtol=1e-4)
+
+
+def test_completeness_of_a_network():
+  """Of what encoders are made of: convolution, ReLU, max-pool, average."""
+  keys = jax.random.split(jax.random.key(0), 4)
+  variables = {
+    'kernel': jax.random.normal(keys[0], (5, 2, 8)),
+    'bias': jax.random.normal(keys[1], (8,)),
+    'head': jax.random.normal(keys[2], (8, 3)),
+  }
+  ecg = jnp.cumsum(jax.random.normal(keys[3], (3, 64, 2)), axis=1) / 4
+
+  def logits(variables, x):
+    h = jax.lax.conv_general_dilated(
+      x,
+      variables['kernel'],
+      (1,),
+      'SAME',
+      dimension_numbers=('NWC', 'WIO', 'NWC'),
+    )
+    h = jax.nn.relu(h + variables['bias']).reshape(3, 32, 2, 8).max(axis=2)
+    return h.mean(axis=1) @ variables['head']
+
+  gaps = {}
+  for steps in (2, 256):
+    attribute = attribution.make_integrated_gradients(logits, steps)
+    values, change = attribute(variables, ecg, np.array([0, 1, 2]))
+    gaps[steps] = np.abs(np.sum(values, axis=(1, 2)) - change) / np.abs(change)
+  assert gaps[256].max() < 2e-3
+  assert gaps[2].max() > 1e-2  # it is the integral, not the gradient
+
+
+def test_share_inside():
+  weight = np.array([[[1.0], [2], [3], [4]], [[0], [0], [0], [1]]])
+  inside = np.array([[[1], [1], [0], [0]]] * 2, bool)
+  span = np.array([[[1], [1], [1], [0]]] * 2, bool)
+  shares = attribution.share_inside(weight, inside, span)
+  assert shares[0] == pytest.approx(3 / 6)  # the 4 lies outside of the span
+  assert np.isnan(shares[1])
+
+
+def test_delineate():
+  events = [
+    ('qrs', 0.30, 0.40), ('p', 0.10, 0.20), ('t', 0.50, 0.70),
+    ('p', 0.90, 1.00), ('qrs', 1.10, 1.20), ('qrs', 1.50, 1.60),
+    ('t', 1.70, 1.80),
+  ]  # fmt: skip
+  found = {}
+  for wave in waves.delineate('II', events):
+    assert wave.lead == 'II'
+    found.setdefault(wave.kind, []).append((wave.on, wave.off))
+  assert found['pr'] == [(0.10, 0.30), (0.90, 1.10)]
+  assert found['st'] == [(0.40, 0.50), (1.60, 1.70)]  # one QRS has no T
+  assert found['tq'] == [(0.70, 1.10)]
+  assert found['p'] == [(0.10, 0.20), (0.90, 1.00)]
+  assert len(found['qrs']) == 3
+
+
+def test_masks():
+  known = waves.from_events({
+    'II': [('qrs', 0.50, 0.60), ('t', 0.70, 1.00)],
+    'V1': [('qrs', 0.52, 0.58)],
+    'V2': [],
+  })  # fmt: skip
+  inside, span = waves.masks(known, ('qrs', 'st'), ('V1', 'II', 'V2'), 100, 120)
+  assert inside.shape == span.shape == (120, 3)
+  assert np.flatnonzero(inside[:, 0]).tolist() == list(range(52, 59))
+  assert np.flatnonzero(inside[:, 1]).tolist() == list(range(50, 71))
+  assert np.flatnonzero(span[:, 1]).tolist() == list(range(50, 101))
+  assert not span[:, 2].any()  # nothing is known of this lead
+
+
+@pytest.fixture(scope='module')
+def simulated():
+  """A normal record, one with PVCs and one with fibrillation."""
+  config = simulator.Config(rate=100.0, length=1000, noise=0.0)
+  names = ('NORM', 'PVC', 'AF')
+  ecg, truth = simulator.batch(
+    3, [1, 2, 3], [0, 0, 0], [simulator.factors(n) for n in names], config
+  )
+  return np.asarray(ecg), jax.device_get(truth)
+
+
+def test_waves_of_the_simulator(simulated):
+  ecg, truth = simulated
+  normal, pvc, fibrillation = (
+    waves.from_truth(truth, k, 10.0) for k in range(3)
+  )
+  qrs, span = waves.masks(normal, ('qrs',), leads_lib.LEADS, 100.0, 1000)
+  assert span.all()
+  beats = truth.r[0][~np.isnan(truth.r[0])]
+  for time in beats[(beats > 0.1) & (beats < 9.9)]:
+    assert qrs[round(time * 100)].all()
+  # The steep samples are QRS: what the mask says is in the signal.
+  slope = np.abs(np.gradient(ecg[0], axis=0)).max(axis=1)
+  steepest = np.argsort(slope)[-50:]
+  assert qrs[steepest, 0].mean() > 0.95 and qrs.mean() < 0.2
+  # One premature beat: QRS onset to T end, where the truth says ectopic.
+  mask, _ = waves.masks(pvc, ('pvc',), ('II',), 100.0, 1000)
+  for k in np.flatnonzero(truth.ectopic[1] == 2):
+    on, off = truth.qrs_on[1][k], truth.t_off[1][k]
+    if not np.isnan(on + off):
+      middle = round((on + off) / 2 * 100)
+      assert mask[middle, 0]
+  assert mask.any()
+  kinds = {wave.kind for wave in fibrillation.waves}
+  assert 'p' not in kinds and 'pr' not in kinds and 'tq' in kinds
+
+
+def examples(labels, num=12):
+  rng = np.random.default_rng(1)
+  ecg = rng.normal(size=(num, 200, 2)).astype(np.float32)
+  known = waves.from_events(
+    {lead: [('qrs', 0.0, 0.20), ('t', 0.50, 1.99)] for lead in CONTRACT.leads}
+  )
+  return attribution.Examples(
+    'made', ecg, np.arange(num), (frozenset(labels),) * num, (known,) * num
+  )
+
+
+def test_measure():
+  """Models that look at QRS only, everywhere alike, and at the amplitude."""
+  some = examples(('LBBB', 'PVC', 'SB'))
+  inside, _ = waves.masks(
+    some.known[0], ('qrs',), CONTRACT.leads, CONTRACT.rate, CONTRACT.length
+  )
+  change = lambda ecg: np.ones(len(ecg))
+  looks = lambda ecg, classes: (
+    np.where(inside, -1.0, 0) + 0 * ecg,
+    change(ecg),
+  )
+  alike = lambda ecg, classes: (np.ones_like(ecg), change(ecg))
+  signal = lambda ecg, classes: (ecg, change(ecg))
+  models = {'model': looks, 'alike': alike, 'signal': signal}
+  result = attribution.measure(
+    models, some, CONTRACT, ('LBBB', 'PVC', 'SB'), draws=1000
+  )
+  entry = result['classes']['LBBB']
+  assert entry['num_records'] == 12 and entry['waves'] == ['qrs']
+  assert entry['attribution'] == {'value': 1.0, 'ci95': [1.0, 1.0]}
+  assert entry['time']['value'] == pytest.approx(21 / 200)
+  assert entry['alike']['value'] == pytest.approx(21 / 200)
+  assert entry['minus_time']['value'] == pytest.approx(1 - 21 / 200)
+  amplitude = np.abs(some.ecg)[:, :21].sum((1, 2)) / np.abs(some.ecg).sum(
+    (1, 2)
+  )
+  assert entry['amplitude']['value'] == pytest.approx(amplitude.mean(), 1e-5)
+  assert entry['signal']['value'] == pytest.approx(amplitude.mean(), 1e-5)
+  difference = 1 - amplitude
+  assert entry['minus_signal']['value'] == pytest.approx(
+    difference.mean(), 1e-5
+  )
+  low, high = entry['minus_signal']['ci95']
+  error = difference.std(ddof=1) / np.sqrt(12)
+  assert high - low == pytest.approx(2 * 1.96 * error, rel=0.25)
+  # LUDB-like marks know of no premature beats; a rate has no wave.
+  assert result['skipped'] == {
+    'PVC': '0 recordings with marked waves',
+    'SB': 'no wave defines it',
+  }
+  assert result['all']['num_records'] == 12
+  # All |a| at -1 per sample of QRS on two leads: sum -42, change 1.
+  assert result['completeness_gap']['model'] == pytest.approx(43)
+
+
+def test_few_records_are_not_measured():
+  change = lambda ecg, classes: (ecg, np.ones(len(ecg)))
+  few = examples(('LBBB',), num=attribution.MIN_RECORDS - 1)
+  result = attribution.measure({'model': change}, few, CONTRACT, ('LBBB',))
+  assert result['classes'] == {} and 'all' not in result
+  assert result['skipped'] == {'LBBB': '4 recordings with marked waves'}
+
+
+def test_section(tmp_path):
+  model = lambda ecg, classes: (ecg, np.ones(len(ecg)))
+  part = {
+    'made': attribution.measure(
+      {'model': model}, examples(('LBBB',)), CONTRACT, ('LBBB', 'SB'), 1000
+    )
+  }
+  section = attribution.section(part, {'made': 'Made up'}, [])
+  report.write_page(tmp_path / 'page.html', 'x', [section])
+  text = (tmp_path / 'page.html').read_text()
+  assert 'Made up' in text and 'minus amplitude' in text
+  assert 'Not measured: SB' in text
+
+
+def test_ludb(recordings):
+  import wfdb
+
+  folder = recordings / 'ludb'
+  diagnoses = ludb_waves.read_diagnoses(folder)
+  assert diagnoses['1'] == {'HYP', 'LVH', 'STTC'}
+  assert sum('CD' in names for names in diagnoses.values()) == 29
+  path = folder / 'data' / '1'
+  events = ludb_waves.read_events(path, 'II')
+  # Independently: brackets count the waves, their symbol is between.
+  marks = wfdb.rdann(str(path), 'ii')
+  onsets = marks.sample[np.array(marks.symbol) == '('] / 500
+  ends = marks.sample[np.array(marks.symbol) == ')'] / 500
+  assert [on for _, on, _ in events] == onsets.tolist()
+  assert [off for *_, off in events] == ends.tolist()
+  kinds = [kind for kind, *_ in events]
+  assert kinds.count('qrs') == marks.symbol.count('N') > 5
+  # Record 7 has a wave without onset in V1, which is then not judged.
+  assert ludb_waves.read_events(folder / 'data' / '7', 'V1') == []
+  known = waves.from_events({'V1': [], 'II': events})
+  assert set(known.span) == {'II'} and known.span['II'][0] > 0.5
+  with pytest.raises(ValueError, match='no annotations'):
+    ludb_waves.read_events(folder / 'data' / '2', 'II')
+  with pytest.raises(ValueError, match='ludb.csv is missing'):
+    ludb_waves.read_diagnoses(recordings)
