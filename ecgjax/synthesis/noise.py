@@ -99,15 +99,16 @@ def mains(draws, length: int, rate: float, mains_hz: float = 50.0):
 def electrode_motion(draws, length: int, rate: float):
   """Jolts of single electrodes, one per 3 s.
 
-  Each jolt picks an electrode, rises within its time constant of 0.1-0.5 s,
-  decays, and has an amplitude N(0, 0.4 mV). Slots 53-56.
+  Each jolt picks an electrode, begins in the first four fifths of the record,
+  rises within its time constant of 0.1-0.5 s, decays, and has an amplitude
+  N(0, 0.4 mV). Slots 53-56.
 
   Returns:
     [9, L] mV.
   """
   count = max(1, round(length / rate / 3))
   key, shape = draws.key, (count, 1)
-  onset = slots.uniform(key, 53, 0, length / rate, shape)
+  onset = slots.uniform(key, 53, 0, 0.8 * length / rate, shape)
   constant = slots.uniform(key, 54, 0.1, 0.5, shape)
   amplitude = 0.4 * slots.normal(key, 55, shape)
   electrode = jnp.floor(9 * slots.uniform(key, 56, shape=(count,))).astype(int)
@@ -159,7 +160,8 @@ def add_noise(
     leads: names of the C leads; any subset.
 
   Returns:
-    [L, C] mV. The limb leads keep their relations.
+    [L, C] mV. The limb leads keep their relations. A record stays clean where
+    no electrode of its leads is jolted ('electrode_motion', few leads).
 
   Raises:
     ValueError: for an unknown kind, for mains at a rate that cannot hold it,
@@ -175,7 +177,9 @@ def add_noise(
     snr_db = draws.uniform(57, *snr_db)
   noise = KINDS[kind](draws, ecg.shape[0], rate)  # [9, L]
   noise = jnp.dot(noise.T, electrode_matrix(leads), precision='highest')
-  power = jnp.mean(jnp.var(ecg, axis=0)) / jnp.mean(jnp.var(noise, axis=0))
+  power = jnp.mean(jnp.var(noise, axis=0))
+  # No noise at all where no jolt hits an electrode of these leads.
+  power = jnp.mean(jnp.var(ecg, axis=0)) / jnp.where(power > 0, power, 1)
   return ecg + jnp.sqrt(power * 10 ** (-snr_db / 10)) * noise
 
 
