@@ -42,7 +42,7 @@ def ema(state, n, s, g=0.99, eps=1e-5):
 
 
 def make_state(seed=0, size=K, dim=D):
-  return cb.create(jax.random.key(seed), size, dim)
+  return create(seed, size, dim)
 
 
 def tokens(seed=0, n=200, dim=D):
@@ -62,6 +62,15 @@ def learn(state, z, mask, key, options, axis_name=None):
 
 jit_learn = jax.jit(learn, static_argnames=('options', 'axis_name'))
 FIXED = update.Options(restart_every=0)
+assign = jax.jit(cb.vq_assign)
+vq_apply = jax.jit(cb.vq_apply)
+rvq_apply = jax.jit(cb.rvq_apply)
+data_init = jax.jit(update.rvq_data_init, static_argnames='options')
+
+
+@functools.partial(jax.jit, static_argnames=('size', 'dim', 'cosine'))
+def create(seed, size, dim, cosine=False):
+  return cb.create(jax.random.key(seed), size, dim, cosine)
 
 
 def step(state, z, mask=None, options=FIXED):
@@ -81,18 +90,18 @@ def test_01_assign_equals_brute_force(offset, spread):
   rng = np.random.default_rng(0)
   draw = lambda n: np.float32(offset + spread * rng.normal(size=(n, 64)))
   embed, z = draw(512), draw(2048)
-  np.testing.assert_array_equal(cb.vq_assign(embed, z), nearest(embed, z))
+  np.testing.assert_array_equal(assign(embed, z), nearest(embed, z))
 
 
 def test_assign_takes_the_lowest_of_equals():
   embed = jnp.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])
   z = jnp.array([[2.0, 0], [0, 3], [0.5, 0.5]])
-  np.testing.assert_array_equal(cb.vq_assign(embed, z), [0, 1, 0])
+  np.testing.assert_array_equal(assign(embed, z), [0, 1, 0])
 
 
 def test_02_straight_through():
   z, e = jnp.asarray(tokens(1, 1)), jnp.asarray(tokens(2, 1))
-  by_z, by_e = jax.jacobian(cb.straight_through, (0, 1))(z, e)
+  by_z, by_e = jax.jit(jax.jacobian(cb.straight_through, (0, 1)))(z, e)
   np.testing.assert_array_equal(by_z[0, :, 0], np.eye(D))
   np.testing.assert_array_equal(by_e, 0)
   np.testing.assert_allclose(cb.straight_through(z, e), e, atol=1e-6)
@@ -103,8 +112,8 @@ def test_rotation_trick():
   z, e = np.float64(tokens(1, 1)), np.float64(tokens(2, 1))
   with jax.enable_x64(True):
     apply = lambda z, e: cb.straight_through(z, e, 'rotate')
-    value = apply(jnp.asarray(z), jnp.asarray(e))
-    by_z, by_e = jax.jacobian(apply, (0, 1))(jnp.asarray(z), jnp.asarray(e))
+    value = jax.jit(apply)(z, e)
+    by_z, by_e = jax.jit(jax.jacobian(apply, (0, 1)))(z, e)
   np.testing.assert_allclose(value, e, atol=1e-9)
   np.testing.assert_array_equal(by_e, 0)
   a, b = z[0] / np.linalg.norm(z), e[0] / np.linalg.norm(e)
@@ -120,7 +129,7 @@ def test_03_commitment_gradient():
   mask = np.ones(len(z), np.float32)
   mask[:40] = 0
   commit = lambda z: 0.25 * cb.vq_apply(state.embed, z, mask)[2]
-  value, gradient = jax.value_and_grad(commit)(z)
+  value, gradient = jax.jit(jax.value_and_grad(commit))(z)
   error = np.where(
     mask[:, None] > 0, z - np.asarray(state.embed)[nearest(state.embed, z)], 0
   )
@@ -133,14 +142,16 @@ def test_03_commitment_gradient():
 def test_codebook_loss_moves_the_codes_only():
   state, z = make_state(), tokens(3)
   codebook = lambda embed, z: cb.vq_apply(embed, z)[3]
-  value, (by_e, by_z) = jax.value_and_grad(codebook, (0, 1))(state.embed, z)
+  both = jax.jit(jax.value_and_grad(codebook, (0, 1)))
+  value, (by_e, by_z) = both(state.embed, z)
   index = nearest(state.embed, z)
   n, s = tally(z, index)
   error = n[:, None] * np.asarray(state.embed) - s
   np.testing.assert_allclose(by_e, 2 * error / z.size, atol=1e-7)
   np.testing.assert_array_equal(by_z, 0)
-  np.testing.assert_allclose(value, cb.vq_apply(state.embed, z)[2])
-  through = jax.grad(lambda embed: cb.vq_apply(embed, z)[0].sum())(state.embed)
+  np.testing.assert_allclose(value, vq_apply(state.embed, z)[2])
+  through = jax.jit(jax.grad(lambda embed: cb.vq_apply(embed, z)[0].sum()))
+  through = through(state.embed)
   np.testing.assert_array_equal(through, 0)
 
 
@@ -177,7 +188,7 @@ def test_05_codes_without_tokens_stay_finite():
   state = repeat(state, z, 400, FIXED._replace(decay=0.5))
   assert float(state.counts[0]) < 1e-30
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
-  assert set(np.asarray(cb.vq_assign(state.embed, z))) == {3}
+  assert set(np.asarray(assign(state.embed, z))) == {3}
 
 
 def test_06_sharded_equals_single():
@@ -250,7 +261,7 @@ def test_restart_with_fewer_tokens_than_dead_codes():
   options = update.Options(restart_every=1)
   pool = z, jnp.array([True, False, True])
   n = jnp.zeros(K).at[0].set(200.0)
-  new = update.vq_ema_update(
+  new = jax.jit(update.vq_ema_update, static_argnames='options')(
     state, n, n[:, None] * z[0], jax.random.key(0), pool, options
   )
   near = nearest(z, new.embed[1:])
@@ -266,7 +277,7 @@ def test_data_init_is_k_means():
   valid = np.arange(len(z)) % 7 > 0
   z[~valid] = np.nan
   state = jax.tree.map(lambda x: x[None], make_state())
-  new = jax.jit(update.rvq_data_init, static_argnames='options')(
+  new = data_init(
     state,
     jax.random.key(1),
     (z, valid),
@@ -286,9 +297,7 @@ def test_data_init_is_k_means():
   np.testing.assert_allclose(
     new.sums[0], new.embed[0] * new.counts[0][:, None], rtol=1e-6
   )
-  nothing = update.rvq_data_init(
-    state, jax.random.key(1), (z, valid & False), 0.0, update.Options()
-  )
+  nothing = data_init(state, KEY, (z, valid & False), 0.0, options=FIXED)
   np.testing.assert_array_equal(nothing.embed, state.embed)
 
 
@@ -310,19 +319,16 @@ def test_08_metrics():
 
 
 def residual_states(z, stages=3):
-  states = jax.vmap(lambda key: cb.create(key, K, D))(
-    jax.random.split(jax.random.key(0), stages)
-  )
-  pool = jnp.asarray(z), jnp.ones(len(z), bool)
-  return update.rvq_data_init(
-    states, jax.random.key(1), pool, float(len(z)), update.Options()
-  )
+  states = [make_state(seed) for seed in range(stages)]
+  states = jax.tree.map(lambda *x: np.stack(x), *states)
+  pool = z, np.ones(len(z), bool)
+  return data_init(states, KEY, pool, float(len(z)), options=FIXED)
 
 
 def test_09_residual_stages():
   z = tokens(8, 300)
   states = residual_states(z)
-  found = cb.rvq_apply(states.embed, z)
+  found = rvq_apply(states.embed, z)
   rest, errors = np.float64(z), [np.mean(z**2)]
   for q in range(3):
     index = nearest(states.embed[q], rest)
@@ -343,11 +349,12 @@ def test_09_residual_stages():
       total += only[q] * jnp.mean((z - jax.lax.stop_gradient(code)) ** 2)
     return total
 
-  whole = jax.grad(lambda z: cb.rvq_apply(states.embed, z).commit)(z)
-  each = [jax.grad(commit)(z, q) for q in range(3)]
+  whole = jax.jit(jax.grad(lambda z: cb.rvq_apply(states.embed, z).commit))(z)
+  each = [jax.jit(jax.grad(commit))(z, q) for q in range(3)]
   assert all(np.linalg.norm(x) > 1e-3 for x in each)
   np.testing.assert_allclose(whole, sum(each), atol=1e-7)
-  identity = jax.grad(lambda z: cb.rvq_apply(states.embed, z).z_q.sum())(z)
+  z_q = lambda z: cb.rvq_apply(states.embed, z).z_q.sum()
+  identity = jax.jit(jax.grad(z_q))(z)
   np.testing.assert_array_equal(identity, 1)
 
 
@@ -355,8 +362,8 @@ def test_quantiser_dropout():
   z = tokens(8, 300)
   states = residual_states(z)
   stages = np.arange(300) % 3 + 1
-  found = cb.rvq_apply(states.embed, z, stages=jnp.asarray(stages))
-  full = cb.rvq_apply(states.embed, z)
+  found = rvq_apply(states.embed, z, stages=jnp.asarray(stages))
+  full = rvq_apply(states.embed, z)
   for count in (1, 2, 3):
     rows = stages == count
     expected = cb.rvq_lookup(states.embed, full.indices[rows, :count])
@@ -377,7 +384,7 @@ def test_10_fsq():
   np.testing.assert_array_equal(index, np.arange(count))
 
   z = 3 * tokens(9, 500)
-  found, index = fsq.fsq_apply(z, LEVELS)
+  found, index = jax.jit(lambda z: fsq.fsq_apply(z, LEVELS))(z)
   for row in range(0, 500, 50):  # vqvae.md 2, coordinate by coordinate
     place, expected = 1, 0
     for d, level in enumerate(LEVELS):
@@ -388,7 +395,7 @@ def test_10_fsq():
       expected += (q + level // 2) * place
       place *= level
     assert int(index[row]) == expected
-  gradient = jax.grad(lambda z: fsq.fsq_apply(z, LEVELS)[0].sum())(
+  gradient = jax.jit(jax.grad(lambda z: fsq.fsq_apply(z, LEVELS)[0].sum()))(
     np.float32(z / 10)
   )
   assert np.abs(gradient).min() > 0.05
@@ -398,8 +405,8 @@ def test_11_bfloat16_input():
   rng = np.random.default_rng(0)
   embed = np.float32(1 + 0.05 * rng.normal(size=(256, 32)))
   z = jnp.asarray(1 + 0.05 * rng.normal(size=(500, 32)), jnp.bfloat16)
-  found = cb.vq_apply(embed, z)
-  np.testing.assert_array_equal(found[1], cb.vq_assign(embed, np.float32(z)))
+  found = vq_apply(embed, z)
+  np.testing.assert_array_equal(found[1], assign(embed, np.float32(z)))
   np.testing.assert_array_equal(found[1], nearest(embed, np.float32(z)))
   assert found[0].dtype == jnp.float32
 
@@ -439,7 +446,7 @@ def test_13_masked_tokens_and_empty_batches():
   assert float(found.commit) == 0
   for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(state)):
     np.testing.assert_array_equal(a, b)
-  nothing = cb.rvq_apply(state.embed[None], z[:0])
+  nothing = rvq_apply(state.embed[None], z[:0])
   assert nothing.z_q.shape == (0, D) and float(nothing.commit) == 0
   for x in update.vq_stats(z[:0], nothing.indices[:, 0], K, nothing.valid[0]):
     np.testing.assert_array_equal(x, 0)
@@ -454,7 +461,8 @@ def test_14_one_compilation_and_donation():
     return learn(state, z, jnp.ones(len(z)), key, options)[0]
 
   donating = jax.jit(one, donate_argnums=0)
-  state = make_state()  # eager: a shared buffer could not be donated twice
+  # Made eagerly: a buffer that two fields share cannot be donated twice.
+  state = cb.create(jax.random.key(0), K, D)
   for i in range(4):
     state = donating(state, tokens(i), jax.random.key(i))
   assert len(traces) == 1
@@ -465,7 +473,7 @@ def test_17_round_trip():
   for seed in range(3):
     state = make_state(seed)
     codes = cb.vq_lookup(state.embed, jnp.arange(K))
-    np.testing.assert_array_equal(cb.vq_assign(state.embed, codes), range(K))
+    np.testing.assert_array_equal(assign(state.embed, codes), range(K))
   index = jnp.arange(0, 1000, 7)
   codes = fsq.fsq_lookup(index, LEVELS)
   half = np.array(LEVELS) // 2
@@ -475,9 +483,9 @@ def test_17_round_trip():
 def test_cosine():
   rng = np.random.default_rng(0)
   z = cb.unit(tokens(2) * rng.uniform(0.1, 9, size=(200, 1)))
-  state = cb.create(jax.random.key(0), K, D, cosine=True)
+  state = create(0, K, D, cosine=True)
   options = FIXED._replace(cosine=True)
-  index = cb.vq_assign(state.embed, z)
+  index = assign(state.embed, z)
   np.testing.assert_array_equal(
     index, np.argmax(np.float64(z) @ np.float64(state.embed).T, axis=1)
   )

@@ -1,0 +1,178 @@
+"""Class-conditional prior over the code indices of a trained codec.
+
+An autoregressive transformer on [class][k_1]...[k_T]; classes are hidden from a
+share of the rows, so that sampling can be guided (Ho & Salimans 2022). Decoded
+samples are new ECGs of a class, also of the rhythms that must not be
+interpolated (vqvae.md 8 to 10).
+
+The codec is frozen: `config.prior.codec` names its run, its arrays travel in
+`model_state`.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from ecgjax import collectives, leads
+from ecgjax import config as config_lib
+from ecgjax.inputs import InputContract
+from ecgjax.methods import base
+from ecgjax.models import transformer, vqvae
+from ecgjax.models.codebook import VQState
+from ecgjax.synthesis import prior as prior_lib
+from ecgjax.training import checkpoints
+
+
+def make(config) -> base.Method:
+  """Makes the method from `config.prior`.
+
+  Raises:
+    ValueError: if there is no codec, or its input contract differs.
+  """
+  codec, frozen = load_codec(config)
+  options = config.prior
+
+  def init(key, batch):
+    label = batch['label'][:1]
+    network = make_network(config, codec)
+    indices = _indices(codec, frozen, batch['ecg'][:1])
+    variables = network.init(
+      key, label, jnp.zeros(1, bool), *_shifted(network, indices)
+    )
+    return base.Variables({'prior': variables['params']}, frozen)
+
+  def bits(params, model_state, batch, hidden):
+    """Bits of each index [B, N], and features [B, N, W]."""
+    network = make_network(config, codec)
+    indices = _indices(codec, model_state, batch['ecg'])  # [B, N]
+    logits, features, _ = network.apply(
+      {'params': params['prior']},
+      batch['label'],
+      hidden,
+      *_shifted(network, indices),
+    )
+    likelihood = jnp.take_along_axis(
+      jax.nn.log_softmax(logits), indices[..., None], axis=-1
+    )
+    return -likelihood[..., 0] / math.log(2), features
+
+  def loss(params, model_state, target, key, batch, axis_name, train=True):
+    del target
+    rows = len(batch['ecg'])
+    mask = batch.get('mask', jnp.ones(rows))
+    hidden = jnp.zeros(rows, bool)
+    if train:
+      draw = lambda key: jax.random.bernoulli(key, options.class_dropout)
+      hidden = jax.vmap(draw)(base.row_keys(key, rows, axis_name))
+    each, _ = bits(params, model_state, batch, hidden)
+    total, count = collectives.psum(
+      ((each.mean(axis=1) * mask).sum(), mask.sum()), axis_name
+    )
+    value = total / jnp.maximum(count, 1)
+    metrics = {'bits_per_index': value}
+    return value * math.log(2), base.Aux(model_state, None, metrics)
+
+  def predict(params, model_state, batch):
+    shown = jnp.zeros(len(batch['ecg']), bool)
+    each, features = bits(params, model_state, batch, shown)
+    return {
+      'features': features.mean(axis=1),
+      'bits_per_index': each.mean(axis=1),
+    }
+
+  return base.Method(init, loss, predict)
+
+
+def load_codec(config):
+  """The frozen codec that `config.prior.codec` names.
+
+  Returns:
+    `vqvae.Codec`, and {'codec': params, 'codebook': state}.
+
+  Raises:
+    ValueError: if there is none, or its input contract differs.
+  """
+  if not config.prior.codec:
+    raise ValueError(
+      'config.prior.codec is empty; give the work folder of a vqvae run'
+    )
+  arrays, metadata = checkpoints.load(config.prior.codec)
+  trained = config_lib.from_json(metadata['config'])
+  if trained.method != 'vqvae':
+    raise ValueError(
+      f'config.prior.codec: {config.prior.codec} holds a {trained.method} run; '
+      'give one of vqvae'
+    )
+  old = InputContract.from_json(metadata['contract'])
+  new = InputContract.from_config(config)
+  if old != new:
+    raise ValueError(
+      f'config.prior.codec was trained on {old}, this config has {new}'
+    )
+  state = arrays['model_state']['codebook']
+  frozen = {'codec': arrays['params'], 'codebook': state and VQState(**state)}
+  return vqvae.make_codec(trained), jax.tree.map(jnp.asarray, frozen)
+
+
+def make_network(config, codec) -> transformer.CausalTransformer:
+  options = config.prior
+  return transformer.CausalTransformer(
+    codec.num_codes, codec.num_stages, options.width, options.depth,
+    options.heads,
+  )  # fmt: skip
+
+
+def make_sampler(config):
+  """Returns the sampling function of a trained prior.
+
+  Returns:
+    (key, params, model_state, label [B, C], **options) -> ecg [B, L, 12] mV and
+    indices [B, T, Q]; for the options see `synthesis.prior.sample` (`given` and
+    `keep` are [B, T, Q] here).
+  """
+  codec, _ = load_codec(config)
+  network = make_network(config, codec)
+
+  def sample(
+    key, params, model_state, label, tokens: int, given=None, keep=None,
+    **options,
+  ):  # fmt: skip
+    length = tokens * codec.num_stages
+    cache = network.make_cache(len(label), length)
+
+    def read(token, position, cache, unconditional):
+      logits, _, cache = network.apply(
+        {'params': params['prior']},
+        label,
+        jnp.full(len(label), unconditional),
+        token[:, None],
+        cache,
+        position,
+      )
+      return logits[:, 0], cache
+
+    if given is not None:
+      given, keep = (x.reshape(len(label), length) for x in (given, keep))
+    drawn = prior_lib.sample(
+      key, read, (cache, cache), length, given=given, keep=keep, **options
+    )
+    indices = drawn.reshape(len(label), tokens, codec.num_stages)
+    z_q = codec.lookup(model_state['codebook'], indices)
+    ecg = codec.decode(model_state['codec'], z_q)
+    return leads.from_independent(jnp, ecg), indices
+
+  return sample
+
+
+def _indices(codec, frozen, ecg):
+  """[B, L, C] -> [B, T * Q], the stages of a token side by side."""
+  z = codec.encode(frozen['codec'], ecg)
+  _, indices, _ = codec.quantise(frozen['codebook'], z)
+  return jax.lax.stop_gradient(indices).reshape(len(ecg), -1)
+
+
+def _shifted(network, indices):
+  """What the network reads to predict `indices` [B, N], and a cache."""
+  tokens = jnp.pad(indices[:, :-1], ((0, 0), (1, 0)))
+  return tokens, network.make_cache(*indices.shape)
