@@ -102,7 +102,7 @@ def to_model_input(batch: dict, contract: InputContract) -> dict:
     ValueError: if `ecg` is not [B, contract.length, len(contract.leads)].
   """
   storage = ('gain', 'baseline', 'valid_start', 'valid_len')
-  ecg = batch['ecg']
+  ecg = jnp.asarray(batch['ecg'])
   expected = (contract.length, len(contract.leads))
   if ecg.ndim != 3 or ecg.shape[1:] != expected:
     raise ValueError(

@@ -1,8 +1,7 @@
 """What every TFDS builder of the project shares: schema, plan, writing.
 
-A builder says in `plan` which records there are, in which split, and what a
-table knows about them; this module reads, checks and converts them (in worker
-processes if asked), keeps the list of rejections and writes the TFRecords.
+A builder's `plan` says which records there are, in which split; this module
+reads, checks, converts, writes them and keeps the list of rejections.
 
 Records that are not stored are of three kinds, all listed in
 `<data_dir>/<dataset>-<config>-rejected.csv` (record, file, reason, detail):
