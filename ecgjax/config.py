@@ -4,6 +4,8 @@ import ml_collections
 
 from ecgjax import leads
 
+# Fields of `config.data` that say where the data lie, not what they are.
+PLACES = ('dir', 'raw_dir', 'labels_csv', 'ptbxl_csv')
 _DATASETS = {
   # name: rate Hz, samples, default task, builder size ('' where it has none)
   'synthetic': (100.0, 1000, 'all', 'small'),
@@ -140,6 +142,14 @@ def supervise(config) -> None:
 def to_json(config) -> dict:
   """Config as JSON-able dict; tuples become lists."""
   return _plain(config.to_dict())
+
+
+def identity(config) -> dict:
+  """`to_json` without the places where the data lie."""
+  fields = to_json(config)
+  for name in PLACES:
+    fields['data'].pop(name)
+  return fields
 
 
 def _plain(value):

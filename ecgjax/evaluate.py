@@ -257,7 +257,7 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     wall_seconds=trained.wall_seconds + time.monotonic() - started,
     synthetic=data.synthetic,
     leak_allowed=bool(config.data.allow_leak),
-    config=config_lib.to_json(config),
+    config=config_lib.identity(config),
     num_parameters=int(sum(x.size for x in jax.tree.leaves(state.params))),
   )
   publish(workdir, results, predictions, data, arm)

@@ -8,9 +8,6 @@ import jax
 
 from ecgjax import config as config_lib
 
-# Where the data lie is not what they are.
-PLACES = ('dir', 'raw_dir', 'labels_csv', 'ptbxl_csv')
-
 
 def check(config, workdir) -> None:
   """Accepts a new folder or that of the same config.
@@ -62,7 +59,11 @@ def first_difference(old: dict, new: dict) -> str:
   """
   rest = lambda fields: (
     fields
-    | {'data': {k: v for k, v in fields['data'].items() if k not in PLACES}}
+    | {
+      'data': {
+        k: v for k, v in fields['data'].items() if k not in config_lib.PLACES
+      }
+    }
   )
   return _difference(rest(old), rest(new))
 
