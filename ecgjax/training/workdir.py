@@ -57,14 +57,13 @@ def first_difference(old: dict, new: dict) -> str:
 
   Where the data lie is no difference.
   """
-  rest = lambda fields: (
-    fields
-    | {
-      'data': {
-        k: v for k, v in fields['data'].items() if k not in config_lib.PLACES
-      }
+
+  def rest(fields):
+    data = {
+      k: v for k, v in fields['data'].items() if k not in config_lib.PLACES
     }
-  )
+    return fields | {'data': data}
+
   return _difference(rest(old), rest(new))
 
 

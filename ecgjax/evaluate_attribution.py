@@ -1,0 +1,225 @@
+"""Where a classifier looks, on recordings whose waves are known.
+
+Those are LUDB's, delineated by cardiologists lead by lead, and simulated ones
+of the classes that the simulator shares with the classifier by name.
+"""
+
+import functools
+import logging
+import os
+import pathlib
+
+import jax
+import numpy as np
+from scipy import ndimage
+
+from ecgjax import leads as leads_lib
+from ecgjax import restored
+from ecgjax.data import (
+  input_pipeline,
+  ludb_waves,
+  readers,
+  rows,
+  sources,
+  validate,
+)
+from ecgjax.evaluation import attribution, ecg_plot, report, waves
+from ecgjax.inputs import to_model_input
+from ecgjax.synthesis import simulator
+
+logger = logging.getLogger(__name__)
+TITLES = {
+  'simulator': 'Simulated ECGs',
+  'ludb': 'LUDB, delineated by cardiologists',
+}
+_PER_CLASS = 32  # simulated recordings
+_SEED = 7_240_563  # of their population, which no data set uses
+_MAX_PICTURES = 4
+_SMOOTHING = 0.04  # seconds, in the plots only
+
+
+def check(config, model: restored.Restored) -> restored.Restored | None:
+  """Refuses what cannot be done before any work; restores `compare_with`.
+
+  Raises:
+    ValueError: names the field.
+  """
+  options = config.evaluation
+  if not options.attribution:
+    for field in ('ludb_dir', 'compare_with'):
+      if options[field]:
+        raise ValueError(
+          f'config.evaluation.{field} needs config.evaluation.attribution=True'
+        )
+    return None
+  if not model.class_names:
+    raise ValueError(
+      'config.evaluation.attribution: the checkpoint has no classifier; '
+      'fine-tune it first (configs/supervised.py)'
+    )
+  if options.ludb_dir:
+    ludb_waves.read_diagnoses(options.ludb_dir)
+  if not options.compare_with:
+    return None
+  other = restored.restore_model(options.compare_with)
+  for field in ('contract', 'class_names'):
+    mine, theirs = getattr(model, field), getattr(other, field)
+    if mine != theirs:
+      raise ValueError(
+        f'config.evaluation.compare_with: its {field} is {theirs}, that of '
+        f'config.init_from {mine}; only models of one task can be compared'
+      )
+  return other
+
+
+def evaluate_attribution(config, model, other, data, probabilities):
+  """Measures and draws the attributions of a classifier.
+
+  Args:
+    config: of the evaluation.
+    model: restored, with a classifier.
+    other: to compare it with, or None.
+    data: `sources.Data` of the evaluation; its test ECGs are drawn.
+    probabilities: [N, K] of the model on the test split.
+
+  Returns:
+    Part of the results (`ludb`, `simulator`), and the report's section.
+  """
+  models = {'model': attributor(model)}
+  if other is not None:
+    models['other'] = attributor(other)
+  examples = [simulated_examples(model)]
+  if config.evaluation.ludb_dir:
+    examples.append(ludb_examples(model, config.evaluation.ludb_dir))
+  part = {
+    some.name: attribution.measure(
+      models, some, model.contract, model.class_names, config.bootstrap_draws
+    )
+    for some in examples
+    if len(some.ecg)
+  }
+  pictures = draw(model, models['model'], data, probabilities)
+  return part, attribution.section(part, TITLES, pictures)
+
+
+def attributor(model: restored.Restored):
+  """(ecg [B, L, C], classes [B]) -> attributions and change of the logit."""
+
+  def logits(variables, ecg):
+    return model.method.predict(*variables, {'ecg': ecg})['logits']
+
+  return functools.partial(
+    attribution.make_integrated_gradients(logits),
+    (model.params, model.model_state),
+  )
+
+
+def simulated_examples(model: restored.Restored) -> attribution.Examples:
+  """Simulated recordings of every class that the simulator has, too."""
+  contract = model.contract
+  names = [
+    name
+    for name in model.class_names
+    if name in simulator.ALL_CLASSES and name in waves.DEFINING
+  ]
+  if contract.rate < 100:
+    logger.warning('The simulator does not go below 100 Hz: left out')
+    names = []
+  if not names:
+    empty = np.zeros((0, contract.length, len(contract.leads)), np.float32)
+    return attribution.Examples('simulator', empty, np.zeros(0), (), ())
+  each = [name for name in names for _ in range(_PER_CLASS)]
+  ids = np.arange(len(each))
+  config = simulator.Config(rate=contract.rate, length=contract.length)
+  ecg, truth = simulator.batch(
+    _SEED, ids, np.zeros_like(ids),
+    [simulator.factors(name) for name in each], config,
+  )  # fmt: skip
+  truth = jax.device_get(truth)
+  ecg = np.asarray(ecg)[..., list(leads_lib.indices(contract.leads))]
+  return attribution.Examples(
+    'simulator',
+    np.asarray(to_model_input({'ecg': ecg}, contract)['ecg']),
+    ids,
+    tuple(frozenset([name]) for name in each),
+    tuple(waves.from_truth(truth, k, config.duration) for k in ids),
+  )
+
+
+def ludb_examples(model: restored.Restored, folder) -> attribution.Examples:
+  """LUDB's recordings with a diagnosis that the classifier knows."""
+  contract = model.contract
+  labels, known, batch, patients = [], [], [], []
+  for name, diagnoses in ludb_waves.read_diagnoses(folder).items():
+    diagnoses &= set(model.class_names)
+    if not diagnoses:
+      continue
+    path = os.path.join('data', name)
+    try:
+      recording = readers.read_wfdb(
+        path, os.fspath(folder), required=contract.leads
+      )
+      validate.check(recording)
+    except validate.BadRecord as error:
+      logger.warning('LUDB: %s', error)
+      continue
+    batch.append(rows.make_row(recording, contract))
+    labels.append(diagnoses)
+    known.append(
+      waves.from_events({
+        lead: ludb_waves.read_events(pathlib.Path(folder) / path, lead)
+        for lead in contract.leads
+      })
+    )  # fmt: skip
+    patients.append(int(name))
+  if batch:
+    batch = {k: np.stack([row[k] for row in batch]) for k in batch[0]}
+  else:
+    batch = rows.empty_batch(contract, 0)
+  ecg = np.asarray(to_model_input(batch, contract)['ecg'])
+  return attribution.Examples(
+    'ludb', ecg, np.array(patients), tuple(labels), tuple(known)
+  )
+
+
+def draw(model, attribute, data, probabilities) -> list[report.Picture]:
+  """The surest right call of each class, the evidence drawn under it."""
+  test = data.labelled['test']
+  chosen = []  # (class name, its position in the classifier, test row)
+  for k, name in enumerate(model.class_names):
+    if name in test.class_names:
+      column = test.class_names.index(name)
+      positive = test.columns['label'][:, column] > 0
+      if positive.any():
+        sure = np.where(positive, probabilities[:, k], -1)
+        chosen.append((name, k, int(np.argmax(sure))))
+  chosen = chosen[:_MAX_PICTURES]
+  if not chosen:
+    return []
+  _, classes, places = zip(*chosen)
+  one = [np.array([[row]]) for row in places]
+  parts = [next(input_pipeline.batches(test, [chunk])) for chunk in one]
+  batch = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
+  ecg = np.asarray(to_model_input(batch, model.contract)['ecg'])
+  size = attribution.BATCH_SIZE  # that of the compiled function
+  values, _ = attribute(
+    np.resize(ecg, (size, *ecg.shape[1:])), np.resize(classes, size)
+  )
+  width = max(1, round(_SMOOTHING * model.contract.rate))
+  smooth = ndimage.uniform_filter1d(np.abs(values), width, axis=1)
+  pictures = []
+  for (name, k, row), evidence in zip(chosen, smooth):
+    drawn = sources.load_recording(data, 'test', test.record_ids[row])
+    shown = np.zeros(drawn['ecg'].shape)
+    columns = list(leads_lib.indices(model.contract.leads))
+    shown[: len(evidence), columns] = evidence
+    pictures.append(
+      report.Picture(
+        ecg_plot.plot_ecg(**drawn, attribution=shown),
+        f'{name}: probability {probabilities[row, k]:.3f}, the highest of its '
+        'test ECGs. Blue: |integrated gradients| of its logit, mean over '
+        f'{1000 * _SMOOTHING:g} ms.',
+        png=True,
+      )
+    )
+  return pictures

@@ -1,0 +1,57 @@
+"""Checkpoints of small untrained models, for tests of what follows training."""
+
+import jax
+import numpy as np
+import optax
+
+from configs import lcd as lcd_config
+from configs import supervised as supervised_config
+from ecgjax import config as config_lib
+from ecgjax import leads as leads_lib
+from ecgjax.inputs import InputContract
+from ecgjax.resolve import resolve
+from ecgjax.training import checkpoints, train_state
+
+
+def write_lcd(workdir, leads=leads_lib.LCD_LEADS, length=128, **data):
+  """A pretraining run at step 1."""
+  config = lcd_config.get_config().copy_and_resolve_references()
+  config.data.update({'leads': leads, 'length': length, **data})
+  config.num_steps = 1
+  _save(workdir, config, (), [{}])
+
+
+def write_classifier(
+  workdir, class_names, leads=('II', 'V1'), length=64, **supervised
+):
+  """A supervised run with two checkpoints, of which the first is the best."""
+  config = supervised_config.get_config().copy_and_resolve_references()
+  config.data.update({'leads': leads, 'length': length})
+  config.supervised.update(supervised)
+  kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
+  config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
+  figures = [{config.best_metric: value} for value in (0.7, 0.6)]
+  _save(workdir, config, class_names, figures)
+
+
+def _save(workdir, config, class_names, figures):
+  """Saves one checkpoint per dict of figures, as `train.train` does."""
+  contract = InputContract.from_config(config)
+  example = {
+    'ecg': np.zeros((1, contract.length, len(contract.leads)), np.float32),
+    'label': np.zeros((1, len(class_names)), np.float32),
+  }
+  method = resolve('methods', config.method).make(config)
+  state = jax.jit(
+    lambda: train_state.create_train_state(
+      method, optax.identity(), config.seed, example
+    )
+  )()
+  saver = checkpoints.Checkpointer(workdir / 'checkpoints')
+  metadata = {
+    'config': config_lib.to_json(config),
+    'contract': contract.to_json(),
+    'class_names': list(class_names),
+  }
+  for step, metrics in enumerate(figures, 1):
+    saver.save(state.replace(step=np.int32(step)), metadata, metrics)
