@@ -3,7 +3,8 @@
   python -m ecgjax.main --config=configs/vqvae.py --workdir=runs/vqvae
   python -m ecgjax.main --config=configs/vqvae.py:dataset=ptbxl,preset=rvq ...
 
-Arguments: modality=signal, dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=
+Arguments: modality=signal, dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
+  preset=
   default  one codebook of 512, 12.5 tokens/s: 112 bit/s for 12 leads
   rvq      six residual stages of 256: 600 bit/s, usable at every number of
            stages

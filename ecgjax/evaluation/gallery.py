@@ -1,14 +1,14 @@
 """Pictures of the simulator's classes, for README and notebooks.
 
-  python -m ecgjax.evaluation.gallery docs/gallery.png
+python -m ecgjax.evaluation.gallery docs/gallery.png
 """
 
 import io
 import sys
 
-from matplotlib.figure import Figure
 import matplotlib.image
 import numpy as np
+from matplotlib.figure import Figure
 
 from ecgjax.evaluation import ecg_plot
 from ecgjax.synthesis import simulator
