@@ -1,0 +1,83 @@
+"""Speed of the simulator: ECGs per second, end to end.
+
+  python -m benchmarks.simulator [--seconds=10]
+
+End to end means from ids and class names to a NumPy array in millivolts with
+ground truth, batches of 256, compilation apart. If neurokit2 is installed, its
+multi-lead simulator is timed beside it (10 s at 100 Hz, one record at a time).
+"""
+
+import argparse
+import importlib.util
+import os
+import time
+
+import jax
+import numpy as np
+
+from ecgjax.synthesis import simulator
+
+BATCH = 256
+
+
+def measure(rate: int, seconds: float) -> tuple[float, float, float]:
+  """ECGs per second of wall time and of CPU time, and compilation in s."""
+  config = simulator.Config(rate, 10 * rate)
+
+  def run(first):
+    names = [simulator.CLASSES[k % 11] for k in range(BATCH)]
+    factors = np.stack([simulator.factors(name) for name in names])
+    ids = first + np.arange(BATCH)
+    result = simulator.batch(0, ids, np.zeros(BATCH), factors, config)
+    return jax.tree.map(np.asarray, result)
+
+  start = time.perf_counter()
+  run(0)
+  compilation = time.perf_counter() - start
+  batches, wall, cpu = 0, time.perf_counter(), time.process_time()
+  while time.perf_counter() - wall < seconds:
+    batches += 1
+    run(batches * BATCH)
+  cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+  return batches * BATCH / wall, batches * BATCH / cpu, compilation
+
+
+def measure_neurokit2(seconds: float) -> float:
+  """ECGs per second of neurokit2's 12-lead simulator."""
+  import neurokit2
+
+  count, start = 0, time.perf_counter()
+  while not count or time.perf_counter() - start < seconds:
+    neurokit2.ecg_simulate(
+      duration=10, sampling_rate=100, method='multileads', random_state=count
+    )
+    count += 1
+  return count / (time.perf_counter() - start)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--seconds', type=float, default=10, help='per figure')
+  seconds = parser.parse_args().seconds
+  device = jax.devices()[0]
+  print(f'{device.platform} ({device.device_kind}), {os.cpu_count()} cores')
+  speed = {}
+  for rate in (100, 500):
+    wall, cpu, compilation = measure(rate, seconds)
+    speed[rate] = wall
+    print(
+      f'ecgjax, {rate} Hz x 10 s: {wall:.0f} ECG/s, {cpu:.0f} per CPU second; '
+      f'compilation {compilation:.1f} s'
+    )
+  if importlib.util.find_spec('neurokit2') is None:
+    print('neurokit2 is not installed')
+    return
+  other = measure_neurokit2(seconds)
+  print(
+    f'neurokit2, 100 Hz x 10 s: {other:.2f} ECG/s; '
+    f'ecgjax is {speed[100] / other:.0f} times as fast'
+  )
+
+
+if __name__ == '__main__':
+  main()
