@@ -138,7 +138,7 @@ def test_everything_but_builders_works_without_tensorflow(tmp_path):
     cwd=ROOT,
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=900,
   )
   assert done.returncode == 0, done.stderr[-3000:]
   assert 'trained without TensorFlow' in done.stdout

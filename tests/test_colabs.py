@@ -16,6 +16,6 @@ def test_notebook_runs(path):
   notebook = nbformat.read(path, as_version=4)
   assert all(not c.get('outputs') for c in notebook.cells), 'strip outputs'
   client = nbclient.NotebookClient(
-    notebook, timeout=300, resources={'metadata': {'path': str(FOLDER.parent)}}
+    notebook, timeout=1200, resources={'metadata': {'path': str(FOLDER.parent)}}
   )
   client.execute()

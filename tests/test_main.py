@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LCD = '--config=configs/lcd.py:preset=smoke'
 
 
-def run(*arguments, timeout=300):
+def run(*arguments, timeout=900):
   return subprocess.run(
     [sys.executable, '-m', 'ecgjax.main', *map(str, arguments)],
     cwd=ROOT,
