@@ -6,15 +6,19 @@ conditions stay is a choice (`incident`), so that one can simulate patients who
 develop fibrillation between two ECGs.
 
 Everything about a patient is a pure function of (seed, patient id): a smaller
-cohort is the beginning of a larger one.
+cohort is the beginning of a larger one. Slots 90-119 of the patient's key and
+90-99 of the record's.
 """
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
+from ecgjax.synthesis import simulator, slots
 from ecgjax.synthesis import simulator_tables as tables
 
 MAX_RECORDS = 4
@@ -76,7 +80,9 @@ def draw(
   if labels not in ('multi', 'single'):
     raise ValueError(f'labels is {labels!r}; choose multi or single')
   shares = _shares(prevalence, incident)
-  own, each = _uniforms(seed, num_patients)
+  patients = np.arange(num_patients, dtype=np.int32)
+  with jax.threefry_partitionable(True):
+    own, each = map(np.asarray, _uniforms(seed, patients))  # [P, S], [P, R, S]
   count = 1 + np.floor(MAX_RECORDS * own[:, 0]).astype(int)
   gaps = np.exp(5 + 1.2 * scipy.special.ndtri(own[:, 1:MAX_RECORDS]))
   gaps = np.insert(np.maximum(gaps, 1), 0, 0, axis=1)
@@ -95,17 +101,21 @@ def draw(
   )
 
 
-def _uniforms(seed: int, num_patients: int):
-  """Unit draws of every patient [P, 30] and of every record [P, R, 10].
+@jax.jit
+def _uniforms(seed, patients):
+  """Unit draws of every patient [P, 30] and of every record [P, R, 10]."""
 
-  Philox is counter-based: each patient has a stream of numbers of his own.
-  JAX's generator would take longer to compile than this does to run.
-  """
-  numbers = np.stack([
-    np.random.Generator(np.random.Philox(key=[seed, patient])).random(70)
-    for patient in range(num_patients)
-  ])  # fmt: skip
-  return numbers[:, :30], numbers[:, 30:].reshape(-1, MAX_RECORDS, 10)
+  def of_record(patient, record):
+    _, key = simulator.record_keys(seed, patient, record)
+    return jax.vmap(slots.uniform, (None, 0))(key, 90 + jnp.arange(10))
+
+  def of_patient(patient):
+    key, _ = simulator.record_keys(seed, patient, 0)
+    own = jax.vmap(slots.uniform, (None, 0))(key, 90 + jnp.arange(30))
+    records = jnp.arange(MAX_RECORDS)
+    return own, jax.vmap(of_record, (None, 0))(patient, records)
+
+  return jax.vmap(of_patient)(patients)
 
 
 def _conditions(own, each, count, shares, incident):
