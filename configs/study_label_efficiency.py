@@ -44,8 +44,9 @@ def get_config(argument: str | None = None):
 
 def _small(config):
   config.study = {
+    'name': 'label_efficiency',
     'fractions': (0.01, 0.05, 0.1, 0.25, 1.0),
-    'num_records': (),  # absolute sizes instead of fractions
+    'num_records': (),  # absolute sizes instead of fractions; 0: all
     'seeds': (0, 1, 2),
     'scratch_learning_rates': (1e-3,),
     'finetune_learning_rates': (3e-4,),

@@ -12,8 +12,9 @@ PACKAGE = ROOT / 'ecgjax'
 COMMON = {'leads', 'collectives', 'inputs', 'resolve', 'config', ''}
 TOP = {
   'methods', 'data', 'training', 'evaluation', 'models', 'synthesis',
-  'evaluate', 'train', 'study', 'losses', 'augment', 'contrastive', 'console',
-  'process_env', 'restored', 'evaluate_checkpoint', 'evaluate_attribution',
+  'evaluate', 'train', 'study', 'studies', 'losses', 'augment', 'contrastive',
+  'console', 'process_env', 'restored', 'evaluate_checkpoint',
+  'evaluate_attribution',
 }  # fmt: skip
 MAY_IMPORT = {
   # room: rooms it may import, beside COMMON and itself

@@ -7,6 +7,7 @@ import pytest
 from configs import lcd as lcd_config
 from configs import study_label_efficiency as study_config
 from ecgjax import study
+from ecgjax.studies import label_efficiency
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +34,15 @@ def finished(tmp_path_factory, data_dir):
 def test_study_has_every_arm_with_intervals(finished):
   _, workdir, results = finished
   efficiency = results['label_efficiency']
-  assert set(efficiency['curves']) == set(study.ARMS)
+  assert set(efficiency['curves']) == set(label_efficiency.ARMS)
   for curve in efficiency['curves'].values():
     assert len(curve) == 2
     for point in curve:
       low, high = point['ci95']
       assert 0 <= low <= point['value'] <= high <= 1
-  assert set(efficiency['differences']) == set(study.ARMS) - {'scratch'}
+  assert set(efficiency['differences']) == set(label_efficiency.ARMS) - {
+    'scratch'
+  }
   assert (workdir / 'report.html').is_file()
   assert '| scratch |' in (workdir / 'results.md').read_text()
 

@@ -1,0 +1,89 @@
+"""The interface that all studies share, see `ecgjax.study`."""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ecgjax import config as config_lib
+from ecgjax import evaluate
+from ecgjax import train as train_lib
+
+
+class Study(NamedTuple):
+  """A grid of cells that are run one by one, and what is made of them.
+
+  Attributes:
+    cells: names, one folder each, in the order of running.
+    run_cell: (name, folder) -> None; writes `<folder>/results.json` when
+      everything else of the cell is there.
+    summarise: (folders, seconds) -> results of the study, from the files of
+      all cells alone; `folders` maps names to folders, `seconds` is what this
+      process has spent. Writes tables and report.
+  """
+
+  cells: Sequence[str]
+  run_cell: Callable[[str, pathlib.Path], None]
+  summarise: Callable[[Mapping[str, pathlib.Path], float], dict]
+
+
+def run_config(config, without: Sequence[str] = (), **changes):
+  """The config of one run of a study: its own fields, the study's data.
+
+  Args:
+    config: of the study.
+    without: further groups that the run has no use for.
+    **changes: fields of the run.
+  """
+  fields = config_lib.to_json(config)
+  for name in ('study', 'pretrain', *without):
+    fields.pop(name)
+  return config_lib.from_json(fields | changes)
+
+
+def train_classifier(
+  config,
+  data,
+  folder: pathlib.Path,
+  arm: str,
+  *,
+  seed: int,
+  init_from: str = '',
+  learning_rates: Sequence[float],
+):
+  """Trains a classifier with each rate; the best on validation counts.
+
+  Args:
+    config: of the study, a supervised one.
+    data: `data.sources.Data`; its labelled splits are used.
+    folder: of the cell; each training gets a folder in it and is resumed.
+    arm: name of the trainings.
+    seed: of the trainings.
+    init_from: work folder of a pretraining, or ''.
+    learning_rates: to be tried.
+
+  Returns:
+    Validation and test probabilities, each [N, K].
+  """
+  # A power of two, so that small subsets run on several devices too.
+  largest = 1 << (len(data.labelled['train']).bit_length() - 1)
+  found = []
+  for rate in learning_rates:
+    optimizer = config_lib.to_json(config.optimizer) | {'learning_rate': rate}
+    run = run_config(
+      config, seed=seed, init_from=init_from, optimizer=optimizer,
+      batch_size=min(config.batch_size, largest),
+    )  # fmt: skip
+    name = f'{arm}-rate{rate:g}'
+    trained = train_lib.train_on(
+      run, folder / name, data, f'{folder.name} {name}'
+    )
+    state, step = evaluate.choose_state(run, trained)
+    scores = tuple(
+      evaluate.predict_split(
+        trained, state, data.labelled[split], arm
+      ).probabilities
+      for split in ('validation', 'test')
+    )
+    metrics = trained.checkpointer.metadata(step)['metrics']
+    found.append((metrics[run.best_metric], scores))
+  return max(found, key=lambda pair: pair[0])[1]

@@ -1,0 +1,321 @@
+"""What is pretraining worth at few labels: arms x label subsets x seeds.
+
+Every seed has a pretraining of its own and nested, stratified subsets of the
+labelled training records, by share (`config.study.fractions`) or by number
+(`config.study.num_records`). Each cell, one subset of one seed, holds its
+manifest, the predictions of all arms and their results. Specification:
+protocol, sections 2, 3 and 7; longitudinal, section 7.
+"""
+
+import itertools
+import logging
+import pathlib
+import time
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from ecgjax import config as config_lib
+from ecgjax import evaluate
+from ecgjax import train as train_lib
+from ecgjax.data import input_pipeline, sources
+from ecgjax.data import splits as splits_lib
+from ecgjax.data import table as table_lib
+from ecgjax.evaluation import label_efficiency, report, tables
+from ecgjax.evaluation import metrics as metrics_lib
+from ecgjax.evaluation import results as results_lib
+from ecgjax.studies import base
+from ecgjax.training import checkpoints
+
+logger = logging.getLogger(__name__)
+ARMS = ('random_probe', 'scratch', 'probe', 'finetune')
+
+
+def make(config, data, workdir: pathlib.Path) -> base.Study:
+  """Makes the study.
+
+  Args:
+    config: a supervised config with `pretrain` (fields of the pretraining
+      run, beside the common ones) and `study`: `fractions` of the training
+      patients or `num_records` (0: all), `seeds`, `scratch_learning_rates`
+      and `finetune_learning_rates`.
+    data: `data.sources.Data`.
+    workdir: of the study; pretrainings are kept in its `runs/`.
+
+  Raises:
+    ValueError: if the sizes are off or the headline could not be computed.
+  """
+  subsets = subset_sizes(config.study, len(data.labelled['train']))
+  check_support(data.labelled['test'])
+  grid = {
+    f'{name}-seed{seed}': (seed, size)
+    for seed, (name, size) in itertools.product(config.study.seeds, subsets)
+  }
+  encoders = {}
+
+  def run_cell(name, folder):
+    seed, size = grid[name]
+    if seed not in encoders:
+      encoders.clear()  # seeds come one after the other
+      encoders[seed] = _Encoders(config, data, workdir / 'runs', seed)
+    _run_cell(config, data, encoders[seed], folder, seed, size)
+
+  def summarise(folders, seconds):
+    return _summarise(config, data, workdir, folders, seconds)
+
+  return base.Study(tuple(grid), run_cell, summarise)
+
+
+def subset_sizes(study, num_labelled: int) -> list[tuple[str, dict]]:
+  """Name and `splits.label_subset` argument of every subset.
+
+  Args:
+    study: `config.study`.
+    num_labelled: training records there are.
+
+  Raises:
+    ValueError: if fractions and numbers of records are both given, or neither,
+      or a number is not below that of all records.
+  """
+  if bool(study.fractions) == bool(study.num_records):
+    raise ValueError(
+      'config.study: give either fractions or num_records, not both'
+    )
+  if study.num_records and max(study.num_records) >= num_labelled:
+    raise ValueError(
+      f'config.study.num_records has {max(study.num_records)}; the training '
+      f'split has {num_labelled} labelled records; leave it out (0 means all)'
+    )
+  found = [
+    (f'labels{100 * f:g}percent', {'fraction': f}) for f in study.fractions
+  ]
+  for n in study.num_records:
+    size = {'num_records': n} if n else {'fraction': 1.0}
+    found.append((f'labels{n or "all"}', size))
+  return found
+
+
+def check_support(test) -> None:
+  """Refuses a study whose headline could not be computed."""
+  columns = test.columns
+  support = metrics_lib.support(
+    columns['label'], columns['patient'], columns['label_mask']
+  )
+  if not support['supported'].any():
+    raise ValueError(
+      'study: no label has 10 positive and 10 negative test patients among '
+      f'{len(np.unique(columns["patient"]))}; use a larger data set'
+    )
+
+
+class _Encoders:
+  """Random and pretrained encoder of one seed, and their features."""
+
+  def __init__(self, config, data, runs: pathlib.Path, seed: int):
+    self.folder = runs / f'pretrain-seed{seed}'
+    fields = config_lib.to_json(config.pretrain)
+    fields |= {'seed': seed, 'eval_every': 0, 'patience': 0}
+    run = base.run_config(config, ('supervised',), **fields)
+    trained = train_lib.train_on(
+      run, self.folder, data, f'pretrain seed {seed}'
+    )
+    self.digest = checkpoints.digest(
+      [trained.state.params, trained.state.model_state]
+    )
+    self.examples_per_second = trained.examples_per_second
+    self.features = {
+      arm: {
+        name: evaluate.predict_split(trained, state, split, arm).features
+        for name, split in data.labelled.items()
+      }
+      for arm, state in (
+        ('random_probe', trained.initial),
+        ('probe', trained.state),
+      )
+    }
+
+
+def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
+  """All arms on one label subset; writes its manifest and results."""
+  started = time.monotonic()
+  train = data.labelled['train']
+  table = table_lib.read_table(data.builder, 'train')
+  manifest = splits_lib.label_subset(
+    train.record_ids,
+    table['patient_id'][train.position],
+    train.columns['label'],
+    train.class_names,
+    seed=seed,
+    **size,
+  )
+  splits_lib.write_manifest(manifest, folder / 'manifest.json')
+  subset = input_pipeline.open_split(
+    data.builder, 'train', config, records=manifest['record_ids']
+  )
+  data = data._replace(labelled=data.labelled | {'train': subset})
+  rows = np.isin(train.record_ids, manifest['record_ids'])
+  scores = {}
+  for arm, features in encoders.features.items():
+    scores[arm] = evaluate.probe_scores(
+      config.probe.recipe,
+      features['train'][rows],
+      features['validation'],
+      features['test'],
+      data.labelled,
+    )
+  for arm, init_from in (('scratch', ''), ('finetune', str(encoders.folder))):
+    scores[arm] = base.train_classifier(
+      config,
+      data,
+      folder,
+      arm,
+      seed=seed,
+      init_from=init_from,
+      learning_rates=config.study[f'{arm}_learning_rates'],
+    )
+  evaluation, predictions = evaluate.compare_arms(
+    config, {arm: scores[arm] for arm in ARMS}, data.labelled, 'finetune'
+  )
+  results_lib.write_predictions(folder / 'predictions.npz', **predictions)
+  results = results_lib.assemble(
+    evaluation,
+    **_facts(config, data, time.monotonic() - started),
+    seed=seed,
+    step=config.num_steps,
+    hashes={
+      'split': data.split_hash,
+      'manifest': manifest['sha256'],
+      'checkpoint': encoders.digest,
+    },
+    examples_per_second=encoders.examples_per_second,
+    num_labelled_records=manifest['num_records'],
+    missing_labels=manifest['missing_labels'],
+  )
+  results_lib.write(folder / 'results.json', results)
+
+
+def _facts(config, data, seconds: float) -> dict:
+  """Fields that the results of cells and of the study share."""
+  test = data.labelled['test']
+  return {
+    'method': config.pretrain.method,
+    'dataset': config.data.name,
+    'protocol': 'label_efficiency',
+    'split': 'test',
+    'num_examples': len(test),
+    'num_patients': len(np.unique(test.columns['patient'])),
+    'device': evaluate.describe_device(),
+    'wall_seconds': seconds,
+    'synthetic': data.synthetic,
+    'leak_allowed': bool(config.data.allow_leak),
+  }
+
+
+def _summarise(
+  config,
+  data,
+  workdir: pathlib.Path,
+  folders: Mapping[str, pathlib.Path],
+  seconds: float,
+) -> dict:
+  """Results, Markdown table and report of the study, from its cells."""
+  subsets = subset_sizes(config.study, len(data.labelled['train']))
+  names, seeds = [name for name, _ in subsets], config.study.seeds
+  cells = {(n, s): folders[f'{n}-seed{s}'] for n in names for s in seeds}
+  records = {k: results_lib.read(f / 'results.json') for k, f in cells.items()}
+  stored = {
+    k: results_lib.read_predictions(f / 'predictions.npz')
+    for k, f in cells.items()
+  }
+  arms = {
+    arm: np.stack(
+      [
+        np.stack([stored[name, seed]['arms'][arm] for seed in seeds])
+        for name in names
+      ]
+    )
+    for arm in ARMS
+  }  # each [F, S, N, K]
+  sizes = [
+    int(np.mean([records[n, s]['num_labelled_records'] for s in seeds]))
+    for n in names
+  ]
+  first = stored[names[-1], seeds[0]]
+  common = {
+    'labels': first['labels'],
+    'patients': first['patients'],
+    'class_names': first['class_names'],
+    'label_mask': first['label_mask'],
+  }
+  efficiency = label_efficiency.label_efficiency(
+    arms,
+    sizes,
+    targets=[
+      target
+      for target in label_efficiency.TARGETS
+      if np.abs(np.log(np.divide(sizes, target * sizes[-1]))).min() < 0.1
+    ],
+    draws=config.bootstrap_draws,
+    **common,
+  )
+  largest = {arm: scores[-1] for arm, scores in arms.items()}
+  thresholds = {
+    arm: np.stack([stored[names[-1], s]['thresholds'][arm] for s in seeds])
+    for arm in ARMS
+  }
+  evaluation = evaluate.arms_lib.evaluate_arms(
+    largest, thresholds=thresholds, method='finetune',
+    comparisons=[('finetune', 'scratch'), ('probe', 'scratch')],
+    draws=config.bootstrap_draws, **common,
+  )  # fmt: skip
+  last = records[names[-1], seeds[0]]
+  results = results_lib.assemble(
+    evaluation,
+    **_facts(config, data, seconds),
+    seed=seeds[0],
+    step=config.num_steps,
+    hashes=last['hashes'],
+    examples_per_second=last['examples_per_second'],
+    seeds=list(seeds),
+    label_efficiency=efficiency,
+    study=config_lib.to_json(config.study),
+    budget=budget(config),
+  )
+  built = tables.efficiency_tables(efficiency)
+  text = f'{budget(config)}\n\n' + '\n\n'.join(
+    table.markdown() for table in built
+  )
+  results_lib.write_text(workdir / 'results.md', text + '\n')
+  test = data.labelled['test']
+  predictions = {**common, 'arms': largest, 'thresholds': thresholds}
+  mistakes = report.confident_errors(
+    common['labels'],
+    largest['finetune'].mean(axis=0),
+    thresholds['finetune'].mean(axis=0),
+    label_mask=common['label_mask'],
+  )
+  load = lambda row: sources.load_recording(data, 'test', test.record_ids[row])
+  report.write_report(
+    workdir / 'report.html',
+    results,
+    title=f'Label efficiency of {config.pretrain.method}',
+    predictions=predictions,
+    efficiency=efficiency,
+    sections=[report.errors_section(mistakes, test.class_names, load)],
+  )
+  logger.info('%s', text)
+  return results
+
+
+def budget(config) -> str:
+  """What the grid gave to each arm, in words."""
+  study = config.study
+  rates = lambda values: ', '.join(f'{v:g}' for v in values)
+  return (
+    f'Classifiers: {config.num_steps} updates of at most {config.batch_size} '
+    f'ECGs, learning rate {rates(study.scratch_learning_rates)} (scratch) and '
+    f'{rates(study.finetune_learning_rates)} (fine-tuning), best validation '
+    f'checkpoint; {len(study.seeds)} seeds, each with a pretraining of its own '
+    f'({jax.default_backend()}).'
+  )
