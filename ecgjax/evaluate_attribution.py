@@ -24,7 +24,7 @@ from ecgjax.data import (
   validate,
 )
 from ecgjax.evaluation import attribution, ecg_plot, report, waves
-from ecgjax.inputs import to_model_input
+from ecgjax.inputs import InputContract, to_model_input
 from ecgjax.synthesis import simulator
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def simulated_examples(model: restored.Restored) -> attribution.Examples:
   ecg = np.asarray(ecg)[..., list(leads_lib.indices(contract.leads))]
   return attribution.Examples(
     'simulator',
-    np.asarray(to_model_input({'ecg': ecg}, contract)['ecg']),
+    _normalise({'ecg': ecg}, contract),
     ids,
     tuple(frozenset([name]) for name in each),
     tuple(waves.from_truth(truth, k, config.duration) for k in ids),
@@ -176,10 +176,20 @@ def ludb_examples(model: restored.Restored, folder) -> attribution.Examples:
     batch = {k: np.stack([row[k] for row in batch]) for k in batch[0]}
   else:
     batch = rows.empty_batch(contract, 0)
-  ecg = np.asarray(to_model_input(batch, contract)['ecg'])
+  ecg = _normalise(batch, contract)
   return attribution.Examples(
     'ludb', ecg, np.array(patients), tuple(labels), tuple(known)
   )
+
+
+@functools.partial(jax.jit, static_argnames='contract')
+def _model_input(batch, contract: InputContract):
+  return to_model_input(batch, contract)['ecg']
+
+
+def _normalise(batch, contract: InputContract) -> np.ndarray:
+  """[N, L, C] as the model sees a batch."""
+  return np.asarray(_model_input(batch, contract))
 
 
 def draw(model, attribute, data, probabilities) -> list[report.Picture]:
@@ -200,7 +210,7 @@ def draw(model, attribute, data, probabilities) -> list[report.Picture]:
   one = [np.array([[row]]) for row in places]
   parts = [next(input_pipeline.batches(test, [chunk])) for chunk in one]
   batch = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
-  ecg = np.asarray(to_model_input(batch, model.contract)['ecg'])
+  ecg = _normalise(batch, model.contract)
   size = attribution.BATCH_SIZE  # that of the compiled function
   values, _ = attribute(
     np.resize(ecg, (size, *ecg.shape[1:])), np.resize(classes, size)

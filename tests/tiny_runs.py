@@ -22,11 +22,11 @@ def write_lcd(workdir, leads=leads_lib.LCD_LEADS, length=128, **data):
 
 
 def write_classifier(
-  workdir, class_names, leads=('II', 'V1'), length=64, **supervised
+  workdir, class_names, leads=('II', 'V1'), length=64, rate=100.0, **supervised
 ):
   """A supervised run with two checkpoints, of which the first is the best."""
   config = supervised_config.get_config().copy_and_resolve_references()
-  config.data.update({'leads': leads, 'length': length})
+  config.data.update({'leads': leads, 'length': length, 'rate': rate})
   config.supervised.update(supervised)
   kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
   config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast

@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import leads as leads_lib
 from ecgjax.data import ludb_waves
 from ecgjax.evaluation import attribution, report, waves
-from ecgjax.synthesis import simulator
 
 CONTRACT = types.SimpleNamespace(leads=('II', 'V1'), rate=100.0, length=200)
 
@@ -99,41 +97,25 @@ def test_masks():
   assert not span[:, 2].any()  # nothing is known of this lead
 
 
-@pytest.fixture(scope='module')
-def simulated():
-  """A normal record, one with PVCs and one with fibrillation."""
-  config = simulator.Config(rate=100.0, length=1000, noise=0.0)
-  names = ('NORM', 'PVC', 'AF')
-  ecg, truth = simulator.batch(
-    3, [1, 2, 3], [0, 0, 0], [simulator.factors(n) for n in names], config
-  )
-  return np.asarray(ecg), jax.device_get(truth)
-
-
-def test_waves_of_the_simulator(simulated):
-  ecg, truth = simulated
-  normal, pvc, fibrillation = (
-    waves.from_truth(truth, k, 10.0) for k in range(3)
-  )
-  qrs, span = waves.masks(normal, ('qrs',), leads_lib.LEADS, 100.0, 1000)
+def test_waves_of_the_simulator():
+  """Two beats, the second a PVC without P; one beat outside of the record."""
+  nan = np.nan
+  truth = types.SimpleNamespace(
+    p_on=[[0.1, nan, nan]], p_off=[[0.2, nan, nan]],
+    qrs_on=[[0.3, 1.0, nan]], qrs_off=[[0.4, 1.2, nan]],
+    t_on=[[0.5, 1.3, nan]], t_off=[[0.7, 1.5, nan]],
+    ectopic=[[0, 2, 1]],
+  )  # fmt: skip
+  known = waves.from_truth(truth, 0, 2.0)
+  found = {(w.kind, w.on, w.off) for w in known.waves}
+  assert found == {
+    ('p', 0.1, 0.2), ('pr', 0.1, 0.3), ('qrs', 0.3, 0.4), ('st', 0.4, 0.5),
+    ('t', 0.5, 0.7), ('tq', 0.7, 1.0), ('qrs', 1.0, 1.2), ('st', 1.2, 1.3),
+    ('t', 1.3, 1.5), ('pvc', 1.0, 1.5),
+  }  # fmt: skip
+  inside, span = waves.masks(known, ('pvc',), ('II', 'aVF'), 10, 20)
   assert span.all()
-  beats = truth.r[0][~np.isnan(truth.r[0])]
-  for time in beats[(beats > 0.1) & (beats < 9.9)]:
-    assert qrs[round(time * 100)].all()
-  # The steep samples are QRS: what the mask says is in the signal.
-  slope = np.abs(np.gradient(ecg[0], axis=0)).max(axis=1)
-  steepest = np.argsort(slope)[-50:]
-  assert qrs[steepest, 0].mean() > 0.95 and qrs.mean() < 0.2
-  # One premature beat: QRS onset to T end, where the truth says ectopic.
-  mask, _ = waves.masks(pvc, ('pvc',), ('II',), 100.0, 1000)
-  for k in np.flatnonzero(truth.ectopic[1] == 2):
-    on, off = truth.qrs_on[1][k], truth.t_off[1][k]
-    if not np.isnan(on + off):
-      middle = round((on + off) / 2 * 100)
-      assert mask[middle, 0]
-  assert mask.any()
-  kinds = {wave.kind for wave in fibrillation.waves}
-  assert 'p' not in kinds and 'pr' not in kinds and 'tq' in kinds
+  assert np.flatnonzero(inside[:, 1]).tolist() == list(range(10, 16))
 
 
 def examples(labels, num=12):
