@@ -19,7 +19,7 @@ from ecgjax import evaluate, evaluate_attribution, restored
 from ecgjax import leads as leads_lib
 from ecgjax.data import leakage, prepare, sources
 from ecgjax.evaluation import arms as arms_lib
-from ecgjax.evaluation import reduced_leads, report, tables
+from ecgjax.evaluation import readers_table, reduced_leads, report, tables
 from ecgjax.evaluation import results as results_lib
 from ecgjax.inputs import InputContract, to_model_input
 from ecgjax.training import workdir as workdir_lib
@@ -64,6 +64,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   data = sources.open_data(config)
   audit = audit_training_data(config, model, data.builder)
   splits = data.labelled
+  readers = read_readers(config, splits['test'])
   reading = time.monotonic()
   outputs = {
     arm: {
@@ -91,6 +92,8 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
     part = reduce_leads(config, model, outputs['probe'], splits)
     extra['reduced_leads'] = part
     sections.append(reduced_leads.section(part))
+  if readers:
+    extra['readers'] = judge_readers(config, readers, predictions)
   if config.evaluation.attribution:
     part, section = evaluate_attribution.evaluate_attribution(
       config, model, other, data, outputs['probe']['test'].probabilities
@@ -289,6 +292,34 @@ def reduce_leads(config, model, outputs, splits) -> dict:
   )
 
 
+def read_readers(config, test) -> list[readers_table.Reader]:
+  """Readers of the test split, if there are any."""
+  if not config.evaluation.readers_csv:
+    return []
+  return readers_table.read_readers(
+    config.evaluation.readers_csv, test.record_ids, test.class_names
+  )
+
+
+def judge_readers(config, readers, predictions) -> dict:
+  """Readers beside the classifier, or the probe where that lacks classes."""
+  chosen = [name for name in ('finetune', 'scratch', 'probe')
+            if name in predictions['arms']][0]  # fmt: skip
+  return {
+    'arm': chosen,
+    **readers_table.compare_readers(
+      readers,
+      predictions['arms'][chosen],
+      predictions['thresholds'][chosen],
+      predictions['labels'],
+      predictions['patients'],
+      predictions['class_names'],
+      label_mask=predictions['label_mask'],
+      draws=config.bootstrap_draws,
+    ),
+  }
+
+
 def publish(path, results, predictions, data, sections) -> None:
   """Writes predictions, report and, last, the results; prints the result."""
   mistakes = report.confident_errors(
@@ -308,6 +339,7 @@ def publish(path, results, predictions, data, sections) -> None:
     title=f'{results["method"]} on {results["dataset"]}, as trained on '
     f'{results["trained_on"]["dataset"]}',
     predictions=predictions,
+    readers=results.get('readers'),
     sections=[*sections, errors],
   )
   results_lib.write(path, results)

@@ -165,10 +165,15 @@ def test_data_at_another_rate_are_asked_for(data_dir, tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
+def complete(config, run):
+  contract = restored.restore_model(run).contract
+  return evaluate_checkpoint.complete(config, contract)
+
+
 def said_on_test(config, run):
   """The model, the test split, and what its classifier says of it."""
   model = restored.restore_model(run)
-  data = sources.open_data(evaluate_checkpoint.complete(config, model.contract))
+  data = sources.open_data(complete(config, run))
   test = data.labelled['test']
   assert test.class_names == ('AF', 'MI')
   return model, test, evaluate.predict_split(model, model, test).probabilities
@@ -178,7 +183,15 @@ def test_classifier_that_knows_one_class(data_dir, tmp_path, monkeypatch):
   monkeypatch.setattr(evaluate_checkpoint, 'publish', lambda *parts: None)
   run = tmp_path / 'run'
   tiny_runs.write_classifier(run, ('MI', 'X'))
-  config = make_config(run, data_dir)
+  config = make_config(run, data_dir, readers_csv=str(tmp_path / 'r.csv'))
+  test = sources.open_data(complete(config, run)).labelled['test']
+  lines = [
+    f'{record},{reader},general,{label[1]:.0f}'
+    for record, label in zip(test.record_ids, test.columns['label'])
+    for reader in ('Ann', 'Bo')
+  ]
+  text = '\n'.join(['record_id,reader,group,MI', *lines])
+  (tmp_path / 'r.csv').write_text(text + '\n')
   results = evaluate_checkpoint.evaluate_checkpoint(config, tmp_path / 'out')
   assert set(results['arms']) == {'random_probe', 'probe'}
   part = results['shared_classes']
@@ -189,6 +202,14 @@ def test_classifier_that_knows_one_class(data_dir, tmp_path, monkeypatch):
   assert auroc == pytest.approx(expected, abs=1e-12)
   probe = part['arms']['probe']['per_class']['MI']['auroc']
   assert probe == results['per_class']['MI']['auroc']
+  # Readers who are always right, beside the arm that knows all classes.
+  assert results['readers']['arm'] == 'probe'
+  model, *readers = results['readers']['rows']
+  probe = results['per_class']['MI']['sensitivity']['value']
+  assert model['per_class']['MI']['sensitivity']['value'] == probe
+  for row in readers:
+    assert set(row['per_class']) == {'MI'}
+    assert row['macro']['f1']['value'] == 1
 
 
 def test_classifier_that_knows_all_and_where_it_looks(data_dir, tmp_path):

@@ -1,10 +1,10 @@
 """Readers' labels next to a model's, on the same test records.
 
 The readers' table is a CSV with the columns `record_id`, `reader`, `group`
-(e.g. general, specialist) and one column per label with 1, 0 or an empty cell
-(not judged). A reader need not have read every record; every comparison with
-the model is made on the records that the reader judged, on the same bootstrap
-draws (specification: protocol, sections 5 and 6).
+(e.g. general, specialist) and one column per label that was asked for, with 1,
+0 or an empty cell (not judged). A reader need not have read every record; every
+comparison with the model is made on the records that the reader judged, on the
+same bootstrap draws (specification: protocol, sections 5 and 6).
 """
 
 import csv
@@ -47,7 +47,7 @@ def read_readers(
   Args:
     path: the CSV.
     record_ids: [N] test records, in the order of the model's scores.
-    class_names: K labels; each must be a column.
+    class_names: K labels; at least one is a column, no other column is one.
 
   Returns:
     Readers in order of first appearance, then the majority vote of each group
@@ -55,39 +55,43 @@ def read_readers(
     judged the record and label; a tie is a 0.
 
   Raises:
-    ValueError: naming file and line, for a missing column, an unknown record,
-      a repeated judgement, another cell than 1, 0 or nothing.
+    ValueError: naming file and line, for a missing or unknown column, an
+      unknown record, a repeated judgement, another cell than 1, 0 or nothing.
   """
   rows = {str(record): row for row, record in enumerate(record_ids)}
-  calls, groups = {}, {}
-  with open(path, newline='', encoding='utf-8') as file:
-    table = csv.DictReader(file)
-    missing = [
-      name
-      for name in (*_COLUMNS, *class_names)
-      if name not in (table.fieldnames or ())
-    ]
-    if missing:
-      raise ValueError(f'{path}: column {missing[0]!r} is missing')
-    seen = set()
-    for cells in table:
-      where = f'{path}, line {table.line_num}'
-      record, reader = cells['record_id'], cells['reader']
-      if record not in rows:
-        raise ValueError(f'{where}: record {record!r} is not in the test set')
-      if (record, reader) in seen:
-        raise ValueError(f'{where}: {reader!r} has read {record!r} before')
-      seen.add((record, reader))
-      if groups.setdefault(reader, cells['group']) != cells['group']:
-        raise ValueError(f'{where}: reader {reader!r} is in two groups')
-      judged = calls.setdefault(
-        reader, np.full((len(rows), len(class_names)), -1, np.int8)
-      )
-      for k, label in enumerate(class_names):
-        cell = (cells[label] or '').strip()
-        if cell not in _CELLS:
-          raise ValueError(f'{where}: {label} is {cell!r}; use 1, 0 or nothing')
-        judged[rows[record], k] = _CELLS[cell]
+  columns, lines = _read_lines(path)
+  for name in _COLUMNS:
+    if name not in columns:
+      raise ValueError(f'{path}: column {name!r} is missing')
+  asked = [name for name in columns if name not in _COLUMNS]
+  unknown = [name for name in asked if name not in class_names]
+  if unknown or not asked:
+    found = f'column {unknown[0]!r} is none' if unknown else 'no column is one'
+    raise ValueError(
+      f'{path}: {found} of the labels of the task, which are '
+      + ', '.join(class_names)
+    )
+  calls, groups, seen = {}, {}, set()
+  for where, cells in lines:
+    record, reader = cells['record_id'].strip(), cells['reader'].strip()
+    group = cells['group'].strip()
+    if record not in rows:
+      raise ValueError(f'{where}: record {record!r} is not in the test set')
+    if not reader:
+      raise ValueError(f'{where}: no name of a reader')
+    if (record, reader) in seen:
+      raise ValueError(f'{where}: {reader!r} has read {record!r} before')
+    seen.add((record, reader))
+    if groups.setdefault(reader, group) != group:
+      raise ValueError(f'{where}: reader {reader!r} is in two groups')
+    judged = calls.setdefault(
+      reader, np.full((len(rows), len(class_names)), -1, np.int8)
+    )
+    for label in asked:
+      cell = cells[label].strip()
+      if cell not in _CELLS:
+        raise ValueError(f'{where}: {label} is {cell!r}; use 1, 0 or nothing')
+      judged[rows[record], class_names.index(label)] = _CELLS[cell]
   if not calls:
     raise ValueError(f'{path}: no reader')
   readers = [Reader(name, groups[name], calls[name]) for name in calls]
@@ -97,6 +101,23 @@ def read_readers(
       vote = majority(np.stack(members))
       readers.append(Reader(f'{group}, majority', group, vote))
   return readers
+
+
+def _read_lines(path) -> tuple[list[str], list[tuple[str, dict]]]:
+  """Column titles, and (where, title -> cell) of every line."""
+  try:
+    with open(path, newline='', encoding='utf-8-sig') as file:
+      table = csv.DictReader(file, restkey='', restval='', strict=True)
+      columns = list(table.fieldnames or ())
+      lines = [(f'{path}, line {table.line_num}', cells) for cells in table]
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise ValueError(f'{path}: cannot read the table: {error}') from None
+  if len(set(columns)) < len(columns) or '' in columns:
+    raise ValueError(f'{path}: a column title is empty or occurs twice')
+  for where, cells in lines:
+    if '' in cells:
+      raise ValueError(f'{where}: more fields than column titles')
+  return columns, lines
 
 
 def majority(calls: np.ndarray) -> np.ndarray:
@@ -121,10 +142,13 @@ def compare_readers(
   patients: Sequence,
   class_names: Sequence[str],
   *,
+  label_mask: np.ndarray | None = None,
   draws: int = bootstrap.DRAWS,
   seed: int = 0,
 ) -> dict:
   """Sensitivity, specificity and F1 of readers and model, with intervals.
+
+  Only labels that some reader was asked for are looked at.
 
   Args:
     readers: from `read_readers`.
@@ -133,6 +157,7 @@ def compare_readers(
     labels: [N, K] reference standard.
     patients: [N].
     class_names: K names.
+    label_mask: [N, K], 0 where the reference standard says nothing.
     draws: number of bootstrap draws.
     seed: of the draws.
 
@@ -146,12 +171,18 @@ def compare_readers(
   Raises:
     ValueError: if a label has no threshold or arrays disagree.
   """
+  labels, scores, everything = metrics_lib.check_inputs(
+    labels, scores, patients, class_names, label_mask
+  )
+  asked = np.flatnonzero(
+    np.any([(r.calls >= 0).any(axis=0) for r in readers], axis=0)
+  )
+  labels, everything = labels[:, asked], everything[:, asked]
+  scores, thresholds = scores[..., asked], np.asarray(thresholds)[asked]
+  class_names = [class_names[k] for k in asked]
   if np.isnan(thresholds).any():
     label = class_names[int(np.argmax(np.isnan(thresholds)))]
     raise ValueError(f'no threshold for {label}: no positive on validation')
-  labels, scores, everything = metrics_lib.check_inputs(
-    labels, scores, patients, class_names
-  )
   called = (scores[0] >= thresholds).astype(np.int8)
   counts = bootstrap.patient_counts(patients, draws, seed)
 
@@ -173,8 +204,9 @@ def compare_readers(
   rows = [row('model', 'model', everything, *evaluate(called, everything))]
   differences = {}
   for reader in readers:
-    keep = reader.calls >= 0
-    points, resampled = evaluate(reader.calls, keep)
+    calls = reader.calls[:, asked]
+    keep = (calls >= 0) & everything
+    points, resampled = evaluate(calls, keep)
     rows.append(row(reader.name, reader.group, keep, points, resampled))
     model_points, model_draws = evaluate(called, keep)
     differences[reader.name] = _summarise(

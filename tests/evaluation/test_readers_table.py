@@ -99,6 +99,27 @@ def test_equal_to_scikit_learn_and_paired(readers, reference):
   assert entry['family_size'] == family and entry['p_holm'] >= entry['p']
 
 
+def test_labels_that_nobody_was_asked_for_play_no_role(tmp_path, reference):
+  labels, scores = reference
+  path = tmp_path / 'readers.csv'  # as a spreadsheet saves it
+  lines = [f'{IDS[row]},g1,general,{labels[row, 0]}' for row in range(80)]
+  text = '\r\n'.join(['record_id,reader,group,AF', *lines, ''])
+  path.write_text(text, encoding='utf-8-sig', newline='')
+  asked = readers_table.read_readers(path, IDS, NAMES)
+  mask = np.ones_like(labels)
+  mask[:40] = 0  # the reference standard is silent
+  found = readers_table.compare_readers(
+    asked, scores, np.array([0.5, np.nan]), labels, np.arange(80), NAMES,
+    label_mask=mask, draws=50,
+  )  # fmt: skip
+  model, reader = found['rows']
+  assert set(model['per_class']) == set(reader['per_class']) == {'AF'}
+  assert model['num_records'] == reader['num_records'] == 40
+  assert reader['macro']['f1']['value'] == 1
+  expected = sk.f1_score(labels[40:, 0], scores[40:, 0] >= 0.5)
+  assert abs(model['macro']['f1']['value'] - expected) < 1e-12
+
+
 def test_a_label_needs_a_threshold(readers, reference):
   with pytest.raises(ValueError, match='no threshold for MI'):
     readers_table.compare_readers(
@@ -114,6 +135,8 @@ def test_a_label_needs_a_threshold(readers, reference):
     (['r99,a,g,1,0'], 'line 2: .*not in the test set'),
     (['r0,a,g,yes,0'], "line 2: AF is 'yes'"),
     (['r0,a,g,1,0', 'r1,a,h,1,0'], 'two groups'),
+    (['r0,a,g,1,0,1'], 'line 2: more fields'),
+    (['r0,,g,1,0'], 'line 2: no name'),
     ([], 'no reader'),
   ],
 )
@@ -123,6 +146,20 @@ def test_bad_tables_are_refused_by_line(tmp_path, lines, message):
   path.write_text('\n'.join([header, *lines]) + '\n')
   with pytest.raises(ValueError, match=message):
     readers_table.read_readers(path, IDS, NAMES)
-  path.write_text('record_id,reader,AF,MI\n')
-  with pytest.raises(ValueError, match="column 'group' is missing"):
+
+
+@pytest.mark.parametrize(
+  'header, message',
+  [
+    ('record_id,reader,AF,MI', "column 'group' is missing"),
+    ('record_id,reader,group', 'no column is one of the labels'),
+    ('record_id,reader,group,AFF', "'AFF' is none of the labels.* AF, MI"),
+    ('record_id,reader,group,AF,AF', 'occurs twice'),
+    ('\xff', 'cannot read the table'),
+  ],
+)
+def test_bad_columns_are_refused(tmp_path, header, message):
+  path = tmp_path / 'readers.csv'
+  path.write_text(header + '\n', encoding='latin-1')
+  with pytest.raises(ValueError, match=message):
     readers_table.read_readers(path, IDS, NAMES)
