@@ -11,6 +11,7 @@ import numpy as np
 import tqdm
 
 from ecgjax import config as config_lib
+from ecgjax import evaluate_identity
 from ecgjax.data import input_pipeline, sources
 from ecgjax.evaluation import arms as arms_lib
 from ecgjax.evaluation import metrics as metrics_lib
@@ -237,6 +238,19 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     last = outputs['trained']
     scores[arm] = last['validation'].probabilities, last['test'].probabilities
   evaluation, predictions = compare_arms(config, scores, splits, arm)
+  if 'longitudinal' in config:
+    evaluation['identity'] = evaluate_identity.evaluate_identity(
+      {
+        arm: {split: outputs[name][split].features for split in splits}
+        for arm, name in (
+          (evaluate_identity.BASELINE, 'random'),
+          (evaluate_identity.METHOD, 'trained'),
+        )
+      },
+      data,
+      gap_edges=config.longitudinal.gap_edges,
+      draws=config.bootstrap_draws,
+    )
   results = results_lib.assemble(
     evaluation,
     method=config.method,
@@ -304,6 +318,8 @@ def summary(results: dict) -> str:
     lines.append(f'  {name:24} {tables.cell(arm["metrics"][headline])}')
   for name, row in results['differences'].items():
     lines.append(f'  {name:24} {tables.difference_cell(row[headline])}')
+  if 'identity' in results:
+    lines += [t.markdown() for t in tables.identity_tables(results['identity'])]
   return '\n'.join(lines)
 
 

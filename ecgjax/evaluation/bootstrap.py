@@ -159,7 +159,33 @@ def mean_with_interval(
   Returns:
     {'value', 'ci95'}.
   """
+  resampled = _mean_draws(values, patients, draws, seed)
+  return {'value': float(np.mean(values)), 'ci95': interval(resampled)}
+
+
+def paired_difference(
+  values: Sequence[float],
+  others: Sequence[float],
+  patients: Sequence,
+  draws: int = DRAWS,
+  seed: int = 0,
+) -> dict:
+  """Mean of `values` minus mean of `others`, both of the same N records.
+
+  Returns:
+    {'value', 'ci95', 'p'}.
+  """
+  change = np.subtract(values, others, dtype=np.float64)
+  resampled = _mean_draws(change, patients, draws, seed)
+  return {
+    'value': float(change.mean()),
+    'ci95': interval(resampled),
+    'p': p_value(resampled),
+  }
+
+
+def _mean_draws(values, patients, draws, seed) -> np.ndarray:
+  """[D] means over the records of every draw."""
   values = np.asarray(values, np.float64)
   counts = patient_counts(patients, draws, seed).astype(np.float64)  # [N, D]
-  resampled = values @ counts / counts.sum(axis=0)
-  return {'value': float(values.mean()), 'ci95': interval(resampled)}
+  return values @ counts / counts.sum(axis=0)

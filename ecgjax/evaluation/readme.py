@@ -31,7 +31,11 @@ def render(results: dict) -> str:
   for name, row in results['differences'].items():
     cells = [tables.difference_cell(row.get(m)) for m in _HEADLINES]
     rows.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-  return '\n'.join(rows) + '\n\n' + provenance(results)
+  parts = ['\n'.join(rows)]
+  if 'identity' in results:
+    built = tables.identity_tables(results['identity'])
+    parts += [table.markdown() for table in built]
+  return '\n\n'.join([*parts, provenance(results)])
 
 
 _HEADLINES = {

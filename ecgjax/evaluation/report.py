@@ -242,6 +242,10 @@ def write_report(
   pages = [_overview(results)]
   if results['arms']:
     pages.append(_arms_section(results))
+  if 'identity' in results:
+    built = tables.identity_tables(results['identity'])
+    nothing = 'No test patient has two ECGs; age and sex are not known.'
+    pages.append(Section('Identity', built or [nothing]))
   if efficiency is not None:
     pages.append(
       Section(

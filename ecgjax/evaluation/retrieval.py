@@ -6,7 +6,8 @@ high recall with poor probes means that the encoder has learnt to recognise
 people. Specification: longitudinal, section 7.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,25 +57,24 @@ def rank_pairs(features: np.ndarray, patients: Sequence) -> Pairs:
     rows = queries[first : first + _CHUNK]
     cosine = unit @ unit[rows].T  # [N, q]
     own = patient[:, None] == patient[rows]
-    foreign = np.sort(np.where(own, -np.inf, cosine), axis=0)
+    foreign = np.where(own, -np.inf, cosine)
     own[rows, np.arange(len(rows))] = False  # nobody finds himself
     other, column = np.nonzero(own)
     similarity = cosine[other, column]
-    at_least = np.empty(len(other), np.int64)
-    for k in range(len(rows)):
-      mine = column == k
-      below = np.searchsorted(foreign[:, k], similarity[mine], side='left')
-      at_least[mine] = len(unit) - below
+    at_least = np.array(
+      [np.sum(foreign[:, k] >= s) for k, s in zip(column, similarity)]
+    )
     parts.append((rows[column], other, similarity, 1 + at_least))
   return Pairs(*map(np.concatenate, zip(*parts)))
 
 
 def evaluate(
-  features: np.ndarray,
+  arms: Mapping[str, np.ndarray],
   patients: Sequence,
   times: np.ndarray | None = None,
   labels: np.ndarray | None = None,
   *,
+  baseline: str,
   gap_edges: Sequence[float] = (30.0, 365.0),
   draws: int = bootstrap.DRAWS,
   seed: int = 0,
@@ -82,56 +82,76 @@ def evaluate(
   """Retrieval of a patient's other ECG, by gap and by change of label.
 
   Args:
-    features: [N, D].
+    arms: encoder -> its features [N, D].
     patients: [N] ids.
     times: [N] days, negative where unknown; None: no strata.
     labels: [N, K] in {0, 1}; None: no label-change probe.
+    baseline: the arm that every other arm is compared with.
     gap_edges: limits of the strata, days.
     draws: of the patient bootstrap.
-    seed: of the bootstrap.
+    seed: of the bootstrap, the same draws for all arms.
 
   Returns:
-    `recall_at_1` and `mean_reciprocal_rank` over queries, the best of the
-    patient's other ECGs counting: {'value', 'ci95'} each; `num_queries`,
-    `num_patients`, `num_gallery`; with times `by_gap`: stratum -> recall_at_1,
-    similarity (means over pairs) and num_pairs; with labels `label_change`:
-    the mean similarity of pairs with `equal` and with `changed` labels.
+    `num_queries`, `num_patients`, `num_gallery`; `arms` -> `recall_at_1` and
+    `mean_reciprocal_rank` over queries, the best of the patient's other ECGs
+    counting: {'value', 'ci95'} each; `differences` ('a-b' -> metric -> value,
+    ci95, p, of one bootstrap). With times, arms have `by_gap`: stratum ->
+    recall_at_1, mean_reciprocal_rank, similarity (means over pairs) and
+    num_pairs; with labels `label_change`: the mean similarity of pairs with
+    `equal` and with `changed` labels.
   """
   patients = np.asarray(patients)
-  pairs = rank_pairs(features, patients)
-  rows = np.unique(pairs.query)
-  best = np.full(len(patients), np.iinfo(np.int64).max)
-  np.minimum.at(best, pairs.query, pairs.rank)
-  counts = bootstrap.patient_counts(patients[rows], draws, seed).astype(float)
-  scores = {
-    'recall_at_1': best[rows] == 1,
-    'mean_reciprocal_rank': 1 / best[rows],
-  }
-  found = {
-    name: {
-      'value': float(score.mean()),
-      'ci95': bootstrap.interval(score @ counts / counts.sum(axis=0)),
+  mean = functools.partial(bootstrap.mean_with_interval, draws=draws, seed=seed)
+  found, scores = {}, {}
+  for name, features in arms.items():
+    pairs = rank_pairs(features, patients)
+    rows = np.unique(pairs.query)
+    best = np.full(len(patients), np.iinfo(np.int64).max)
+    np.minimum.at(best, pairs.query, pairs.rank)
+    scores[name] = _scores(best[rows])
+    found[name] = {
+      metric: mean(values, patients[rows])
+      for metric, values in scores[name].items()
     }
-    for name, score in scores.items()
-  }
-  found |= {
+    if times is not None:
+      found[name]['by_gap'] = _by_gap(
+        pairs, patients, np.asarray(times, float), gap_edges, mean
+      )
+    if labels is not None:
+      changed = (
+        np.asarray(labels)[pairs.query] != np.asarray(labels)[pairs.other]
+      ).any(axis=1)
+      found[name]['label_change'] = {
+        kind: mean(pairs.similarity[chosen], patients[pairs.query[chosen]])
+        for kind, chosen in (('equal', ~changed), ('changed', changed))
+        if chosen.any()
+      }
+  return {
     'num_queries': len(rows),
     'num_patients': len(np.unique(patients[rows])),
     'num_gallery': len(patients),
+    'arms': found,
+    'differences': {
+      f'{name}-{baseline}': {
+        metric: bootstrap.paired_difference(
+          values, scores[baseline][metric], patients[rows], draws, seed
+        )
+        for metric, values in own.items()
+      }
+      for name, own in scores.items()
+      if name != baseline
+    },
   }
-  if times is not None:
-    found['by_gap'] = _by_gap(pairs, np.asarray(times, float), gap_edges)
-  if labels is not None:
-    labels = np.asarray(labels)
-    changed = (labels[pairs.query] != labels[pairs.other]).any(axis=1)
-    found['label_change'] = {
-      name: _mean(pairs.similarity[chosen])
-      for name, chosen in (('equal', ~changed), ('changed', changed))
-    }
-  return found
 
 
-def _by_gap(pairs, times, edges) -> dict:
+def _scores(rank: np.ndarray) -> dict[str, np.ndarray]:
+  return {
+    'recall_at_1': (rank == 1).astype(float),
+    'mean_reciprocal_rank': 1 / rank,
+  }
+
+
+def _by_gap(pairs, patients, times, edges, mean) -> dict:
   known = (times[pairs.query] >= 0) & (times[pairs.other] >= 0)
   gap = np.abs(times[pairs.query] - times[pairs.other])
   stratum = np.where(known, np.searchsorted(edges, gap, side='right'), -1)
@@ -140,13 +160,9 @@ def _by_gap(pairs, times, edges) -> dict:
   for number, name in zip([*range(len(edges) + 1), -1], names):
     chosen = stratum == number
     if chosen.any():
-      found[name] = {
-        'recall_at_1': _mean(pairs.rank[chosen] == 1),
-        'similarity': _mean(pairs.similarity[chosen]),
-        'num_pairs': int(chosen.sum()),
-      }
+      values = _scores(pairs.rank[chosen])
+      values['similarity'] = pairs.similarity[chosen]
+      who = patients[pairs.query[chosen]]
+      found[name] = {key: mean(value, who) for key, value in values.items()}
+      found[name]['num_pairs'] = int(chosen.sum())
   return found
-
-
-def _mean(values) -> float | None:
-  return float(np.mean(values)) if len(values) else None

@@ -57,8 +57,8 @@ def difference_cell(entry: Mapping | None) -> str:
   if entry is None:
     return NOT_REPORTABLE
   low, high = entry['ci95']
-  text = f'{entry["value"]:+.3f} [{low:+.3f}, {high:+.3f}]'
-  return f'{text}, p {entry["p"]:.3f} (Holm {entry["p_holm"]:.3f})'
+  text = f'{entry["value"]:+.3f} [{low:+.3f}, {high:+.3f}], p {entry["p"]:.3f}'
+  return text + (f' (Holm {entry["p_holm"]:.3f})' if 'p_holm' in entry else '')
 
 
 def provenance(results: Mapping) -> Table:
@@ -210,6 +210,60 @@ def efficiency_tables(efficiency: Mapping) -> list[Table]:
       'A claimed factor counts as shown only if the lower end exceeds it.',
     ),
   ]  # fmt: skip
+
+
+def identity_tables(identity: Mapping) -> list[Table]:
+  """What frozen features know of people, see `evaluate_identity`."""
+  built = []
+  found = identity['retrieval']
+  if found is not None:
+    rows = []
+    metrics = {
+      'recall@1': 'recall_at_1', 'mean reciprocal rank': 'mean_reciprocal_rank'
+    }  # fmt: skip
+    (pair,) = found['differences']
+    for title, name in metrics.items():
+      cells = [cell(arm[name]) for arm in found['arms'].values()]
+      change = difference_cell(found['differences'][pair][name])
+      rows.append([title, *cells, change])
+    strata = next(iter(found['arms'].values()))['by_gap']
+    for title, name in (metrics | {'similarity': 'similarity'}).items():
+      for stratum, entry in strata.items():
+        cells = [cell(arm['by_gap'][stratum][name])
+                 for arm in found['arms'].values()]  # fmt: skip
+        gap = f'gap {stratum.replace("_", " ")}, {entry["num_pairs"]} pairs'
+        rows.append([f'{title}, {gap}', *cells, ''])
+    for kind in next(iter(found['arms'].values()))['label_change']:
+      cells = [cell(arm['label_change'][kind])
+               for arm in found['arms'].values()]  # fmt: skip
+      rows.append([f'similarity, labels {kind}', *cells, ''])
+    built.append(
+      Table(
+        ["the same patient's other ECG", *found['arms'], pair], rows,
+        f'{found["num_queries"]} ECGs of {found["num_patients"]} patients '
+        f'looked for among {found["num_gallery"]} ECGs of the test split; '
+        'recall@1 counts the nearest one, that of a gap every ordered pair.',
+      )
+    )  # fmt: skip
+  found = identity['confounders']
+  if found is not None:
+    (pair,) = found['differences']
+    labels = next(iter(found['arms'].values()))
+    built.append(
+      Table(
+        ['AUROC from the features', *found['arms'], pair],
+        [
+          [
+            label,
+            *(cell(arm[label]['auroc']) for arm in found['arms'].values()),
+            difference_cell(found['differences'][pair].get(label)),
+          ]
+          for label in labels
+        ],
+        'Confounders: what else the features tell of a person.',
+      )
+    )
+  return built
 
 
 def _target_name(target: str, reference: str) -> str:
