@@ -121,6 +121,39 @@ def lcd_options() -> dict:
   }
 
 
+def longitudinal_options() -> dict:
+  """Defaults of `config.longitudinal`, see `ecgjax.methods.longitudinal`."""
+  return {
+    # What is in a batch (data/patients.py); batch_size counts ECGs.
+    'ecgs_per_patient': 2,
+    'singletons': 'augment',  # or 'drop', 'negatives_only'
+    'singleton_weight': 1.0,  # of a patient with one ECG as an anchor
+    'min_gap': 1.0,  # days between two ECGs of a patient, where there is choice
+    'max_gap': 0.0,  # days; 0: none
+    'gap_edges': (30.0, 365.0),  # days, limits of the strata of gaps
+    'gap_quota': (),  # share of the patients that a stratum gets; (): free
+    # What is contrasted (methods/longitudinal.py).
+    'views': 'ecg',  # or 'augmented', 'halves'
+    'loss': 'lpc',  # or 'clocs'
+    'temperature': 0.1,
+    'learned_temperature': False,
+    'gap_weight': 'none',  # or 'exponential', 'strata'
+    'gap_days': 365.0,  # of 'exponential': the weight falls to 1/e
+    'gap_stratum_weights': (1.0, 1.0, 1.0),  # of 'strata'
+    'gap_floor': 0.05,  # least weight of a pair
+    'label_change_weight': 1.0,  # of a pair whose labels differ
+    'queue': 0,  # embeddings of earlier batches as negatives
+    'queue_tau': 0.99,  # of the EMA encoder that fills the queue
+    'branches': 'joint',  # or 'tied': one encoder for every lead
+    'head_width': 320,
+    'augmentation': 'crop',  # or 'rotate_heart', 'none'
+    'min_crop': 0.5,
+    'time_out': 0.5,
+    'noise_snr_db': (12.0, 30.0),  # range; (): no noise
+    'lead_dropout': 0.0,
+  }
+
+
 def supervise(config) -> None:
   """Makes `config` a supervised one, see `ecgjax.methods.supervised`."""
   config.method = 'supervised'

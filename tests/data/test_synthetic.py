@@ -4,7 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from ecgjax.data import input_pipeline, leakage, prepare, table
+from ecgjax.data import input_pipeline, labels, leakage, prepare, table
 from ecgjax.data import synthetic as synthetic_lib
 from ecgjax.synthesis import simulator
 
@@ -120,6 +120,18 @@ def test_other_choices_get_other_names():
   incident = synthetic_lib.synthetic_config('small+incident')
   assert 'rhythm' in incident.incident
   assert one.recording().intra == 1.0
+
+
+def test_frequent_tasks_of_patient_contrast():
+  people = synthetic_lib.synthetic_config('small+frequent').cohort()
+  stored = simulator.labels(people.factors)[:, : len(simulator.CLASSES)]
+  task = labels.make_task('longitudinal', simulator.CLASSES)
+  label, _ = labels.apply(task, stored, np.ones_like(stored))
+  assert (label.mean(axis=0) > 0.08).all()
+  # Flutter that has begun is there in every later ECG.
+  flutter = label[:, task.classes.index('AFL')] > 0
+  follows = people.patient[1:] == people.patient[:-1]
+  assert flutter[1:][flutter[:-1] & follows].all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""What is patient contrast worth at 50 or 100 labelled ECGs? Five tasks.
+
+  python -m ecgjax.main --mode=study \\
+    --config=configs/study_small_samples.py:preset=small \\
+    --workdir=runs/small_samples
+  python -m ecgjax.main --mode=study \\
+    --config=configs/study_small_samples.py:dataset=ptbxl --workdir=...
+
+Atrial fibrillation, flutter, premature beats, first-degree AV block and
+infarction; AUROC against the number of labelled training ECGs, per task and in
+the mean. Arms: untrained encoder + probe, training from scratch, longitudinal
+patient contrast + probe, the same + fine-tuning; nested subsets; several seeds,
+each with a pretraining of its own. Labels with fewer than 10 positive or 10
+negative test patients are not reportable. Resumes run by run.
+
+Arguments: dataset=synthetic|ptbxl|cinc2021, preset=
+  small  one model with five outputs; n = 50, 100 and all; 3 seeds, ONE learning
+         rate per arm and a fixed small number of updates: under half an hour on
+         two cores
+  full   n = 50, 100, 200, 500, 1000 and all, 5 seeds, learning rates chosen on
+         validation
+  smoke  two sizes, one seed, a few steps
+"""
+
+from ecgjax import config as config_lib
+
+
+def get_config(argument: str | None = None):
+  choice = config_lib.parse_argument(
+    argument, dataset='synthetic', preset='small'
+  )
+  config = config_lib.common(choice['dataset'])
+  config_lib.supervise(config)
+  config.data.task = 'longitudinal'
+  if choice['dataset'] == 'synthetic':
+    config.data.size = 'small+frequent'
+  config.model.name = 'resnet1d'
+  config.model.kwargs = {'width': 0.25}
+  config.supervised.branches = 'joint'
+  config.supervised.pool = 'mean'
+  config.pretrain = {
+    'method': 'longitudinal',
+    'longitudinal': config_lib.longitudinal_options(),
+    'batch_size': 256,
+    'num_epochs': 0,
+    'num_steps': 200,
+    'optimizer': config_lib.to_json(config.optimizer)
+    | {'schedule': 'cosine', 'warmup_steps': 20},
+    'best_metric': 'validation_loss',
+    'best_mode': 'min',
+    'evaluate_checkpoint': 'last',
+  }
+  config_lib.choose(
+    'preset',
+    choice['preset'],
+    {'small': _small, 'full': _full, 'smoke': _smoke},
+  )(config)
+  return config.lock()
+
+
+def _small(config):
+  config.study = {
+    'name': 'label_efficiency',
+    'fractions': (),
+    'num_records': (50, 100, 0),  # 0: all
+    'seeds': (0, 1, 2),
+    'scratch_learning_rates': (1e-3,),
+    'finetune_learning_rates': (3e-4,),
+  }
+  config.batch_size = 32
+  config.num_steps = 200
+  config.eval_every = 50
+
+
+def _full(config):
+  _small(config)
+  config.study.num_records = (50, 100, 200, 500, 1000, 0)
+  config.study.seeds = (0, 1, 2, 3, 4)
+  config.study.scratch_learning_rates = (1e-4, 3e-4, 1e-3)
+  config.study.finetune_learning_rates = (1e-4, 3e-4, 1e-3)
+  config.pretrain.num_steps = 5000
+  config.batch_size = 128
+  config.num_steps = 5000
+  config.eval_every = 250
+  config.patience = 5
+
+
+def _smoke(config):
+  _small(config)
+  config.study.num_records = (50, 0)
+  config.study.seeds = (0,)
+  config.pretrain.batch_size = 32
+  config.pretrain.num_steps = 2
+  config.batch_size = 16
+  config.num_steps = 2
+  config.eval_every = 1
+  config.bootstrap_draws = 1000
