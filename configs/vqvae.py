@@ -55,6 +55,9 @@ def get_config(argument: str | None = None):
     'restart_until': 0.8,  # of the run
     'restart_threshold': 0.05,  # of tokens per step and code
     'restart_count': 0.25,
+    # Work folder of an encoder that judges reconstructions; '': LCD's encoder
+    # before training.
+    'judge': '',
   }
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50

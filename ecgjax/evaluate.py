@@ -46,7 +46,9 @@ class Outputs(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled_predict(method, contract):
+def compiled_predict(method, contract):
+  """Returns (params, model_state, batch) -> outputs of `Method.predict`."""
+
   @jax.jit
   def predict(params, model_state, batch):
     return method.predict(params, model_state, to_model_input(batch, contract))
@@ -64,7 +66,7 @@ def predict_split(model, state, split, name: str = '') -> Outputs:
     name: before the progress bar.
   """
 
-  predict = _compiled_predict(model.method, model.contract)
+  predict = compiled_predict(model.method, model.contract)
   found = {'features': [], 'probabilities': []}
   total = -(-len(split) // BATCH_SIZE)
   batches = input_pipeline.eval_batches(split, BATCH_SIZE)
@@ -161,7 +163,7 @@ def probe_scores(recipe: str, train, validation, test, splits):
   return probe.predict(validation), probe.predict(test)
 
 
-def compare_arms(config, scores: dict, splits: dict, arm: str):
+def compare_arms(config, scores: dict, splits: dict, arm: str, also=()):
   """Metrics, intervals and differences of all arms; the test labels' one use.
 
   Args:
@@ -169,6 +171,7 @@ def compare_arms(config, scores: dict, splits: dict, arm: str):
     scores: arm -> (validation, test) probabilities, each [N, K] or [S, N, K].
     splits: 'validation' and 'test' -> Split with labels.
     arm: the one under test.
+    also: further pairs of arms to compare.
 
   Returns:
     The parts of `arms.evaluate_arms`, and the test predictions.
@@ -191,7 +194,7 @@ def compare_arms(config, scores: dict, splits: dict, arm: str):
   evaluation = arms_lib.evaluate_arms(
     **predictions,
     method=arm,
-    comparisons=[pair for pair in pairs if set(pair) <= set(scores)],
+    comparisons=[p for p in (*pairs, *also) if set(p) <= set(scores)],
     draws=config.bootstrap_draws,
   )
   return evaluation, predictions
@@ -210,6 +213,8 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   Returns:
     The results.
   """
+  from ecgjax import evaluate_codec
+
   started = time.monotonic()
   state, step = choose_state(config, trained)
   splits = data.labelled
@@ -237,7 +242,19 @@ def evaluate_run(config, trained, data, workdir) -> dict:
       scores['probe'] = probe('pretrained')
     last = outputs['trained']
     scores[arm] = last['validation'].probabilities, last['test'].probabilities
-  evaluation, predictions = compare_arms(config, scores, splits, arm)
+  coded = evaluate_codec.NOTHING
+  if 'vqvae' in config:
+    predict = compiled_predict(trained.method, trained.contract)
+    coded = evaluate_codec.evaluate_codec(
+      config,
+      trained.contract,
+      functools.partial(predict, state.params, state.model_state),
+      data,
+    )
+  evaluation, predictions = compare_arms(
+    config, scores | coded.arms, splits, arm, coded.comparisons
+  )
+  evaluation['metrics'] |= coded.metrics
   if 'longitudinal' in config:
     evaluation['identity'] = evaluate_identity.evaluate_identity(
       {
@@ -251,8 +268,10 @@ def evaluate_run(config, trained, data, workdir) -> dict:
       gap_edges=config.longitudinal.gap_edges,
       draws=config.bootstrap_draws,
     )
+    evaluation['metrics'] |= evaluate_identity.headline(evaluation['identity'])
   results = results_lib.assemble(
     evaluation,
+    **coded.fields,
     method=config.method,
     dataset=config.data.name,
     protocol=config.probe.recipe,
@@ -274,11 +293,11 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     config=config_lib.identity(config),
     num_parameters=int(sum(x.size for x in jax.tree.leaves(state.params))),
   )
-  publish(workdir, results, predictions, data, arm)
+  publish(workdir, results, predictions, data, arm, coded.sections)
   return results
 
 
-def publish(workdir, results, predictions, data, arm: str) -> None:
+def publish(workdir, results, predictions, data, arm: str, sections=()) -> None:
   """Writes predictions, report and, last, the results; prints the result."""
   workdir = pathlib.Path(workdir)
   test = data.labelled['test']
@@ -296,7 +315,7 @@ def publish(workdir, results, predictions, data, arm: str) -> None:
     results,
     predictions=predictions,
     history=metric_writers.read_metrics(workdir / 'metrics.jsonl'),
-    sections=[errors],
+    sections=[*sections, errors],
   )
   results_lib.write(workdir / 'results.json', results)
   logger.info('%s', summary(results))

@@ -128,3 +128,9 @@ def person_labels(tables: Mapping[str, Mapping[str, np.ndarray]]):
     split: (label[:, both], mask[:, both])
     for split, (label, mask) in columns.items()
   }
+
+
+def headline(identity: Mapping) -> dict:
+  """Recall of the trained features, for the metrics of a result record."""
+  found = identity['retrieval']
+  return {'recall_at_1': found['arms'][METHOD]['recall_at_1']} if found else {}

@@ -78,17 +78,20 @@ def restore_model(directory) -> Restored:
 
 def untrained(model: Restored) -> Restored:
   """The model before its first step, with the weights of its seed."""
+  return make_untrained(model.config, model.class_names)
+
+
+def make_untrained(config, class_names: tuple[str, ...] = ()) -> Restored:
+  """The model of a config before its first step."""
+  method = resolve('methods', config.method).make(config)
+  contract = InputContract.from_config(config)
   state = jax.jit(
-    lambda: _initial(
-      model.method, model.config, model.contract, len(model.class_names)
-    )
+    lambda: _initial(method, config, contract, len(class_names))
   )()
-  return model._replace(
-    params=state.params,
-    model_state=state.model_state,
-    step=0,
-    digest=checkpoints.digest([state.params, state.model_state]),
-  )
+  return Restored(
+    method, contract, state.params, state.model_state, 0, class_names, config,
+    checkpoints.digest([state.params, state.model_state]),
+  )  # fmt: skip
 
 
 def _initial(method, config, contract, num_classes: int):

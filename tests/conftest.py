@@ -28,3 +28,9 @@ def recordings() -> pathlib.Path:
   if not RECORDINGS.is_dir():
     pytest.skip('no folder ../shared/data with real recordings')
   return RECORDINGS
+
+
+@pytest.fixture(scope='session')
+def synthetic_dir(tmp_path_factory) -> str:
+  """Data folder in which the smallest synthetic data set is built once."""
+  return str(tmp_path_factory.mktemp('synthetic'))

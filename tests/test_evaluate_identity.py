@@ -127,6 +127,8 @@ def test_report_has_a_section(monkeypatch, known):
   assert sections[1].title == 'Identity'
   text = readme.render(results)
   assert ('recall@1' in text) == known
+  headline = evaluate_identity.headline(results['identity'])
+  assert headline.keys() == ({'recall_at_1'} if known else set())
   if not known:
     assert sections[1].parts == [
       'No test patient has two ECGs; age and sex are not known.'

@@ -317,3 +317,32 @@ def reader_tables(readers: Mapping) -> list[Table]:
     )
   )  # fmt: skip
   return built
+
+
+def reconstruction_tables(found: Mapping) -> list[Table]:
+  """Leads and codebook of a codec, see `reconstruction.summarise`."""
+  names = list(
+    dict.fromkeys(n for row in found['per_lead'].values() for n in row)
+  )
+  rows = [
+    [lead, *(number(row[n]) if n in row else NOT_REPORTABLE for n in names)]
+    for lead, row in found['per_lead'].items()
+  ]
+  codebook = found['codebook']
+  stages = codebook['stages']
+  fields = list(stages[0])
+  usage = [
+    [str(i + 1), *(number(stage[name]) for name in fields)]
+    for i, stage in enumerate(stages)
+  ]
+  return [
+    Table(['lead', *names], rows, 'Medians over the test records.'),
+    Table(
+      ['stage', *fields],
+      usage,
+      f'{codebook["num_codes"]} codes per stage, '
+      f'{codebook["bits_per_second"]:.0f} bit/s, '
+      f'{codebook["compression"]:.0f} times less than 16-bit samples of the '
+      'eight independent leads; over the whole test split.',
+    ),
+  ]

@@ -1,0 +1,65 @@
+"""A codec trained for a moment and judged as `main` does it: tiny data."""
+
+import numpy as np
+import pytest
+
+from configs import vqvae as vqvae_config
+from ecgjax import evaluate, evaluate_codec, restored, train
+from ecgjax.data import sources
+
+
+def on(config, data_dir, **fields):
+  config = config.copy_and_resolve_references()
+  config.data.dir = data_dir
+  config.update({'num_steps': 3, 'eval_every': 3} | fields)
+  return config.lock()
+
+
+@pytest.fixture(scope='module')
+def codec(tmp_path_factory, synthetic_dir):
+  config = on(vqvae_config.get_config('preset=smoke'), synthetic_dir)
+  workdir = tmp_path_factory.mktemp('runs') / 'codec'
+  return config, workdir, train.train_and_evaluate(config, workdir)
+
+
+def test_codec_run(codec):
+  config, workdir, results = codec
+  assert {'prdn', 'r', 'macro_auroc'} <= set(results['metrics'])
+  found = results['reconstruction']
+  assert found['codebook']['num_codes'] == config.vqvae.size
+  assert set(found['per_lead']) >= {'II', 'aVF', 'V6'}
+  pair = results['differences']['judge_on_reconstructions-judge']
+  low, high = pair['macro_auroc_all']['ci95']
+  assert low <= pair['macro_auroc_all']['value'] <= high
+  page = (workdir / 'report.html').read_text()
+  assert 'Reconstruction' in page and 'synthetic' in page.lower()
+
+
+def test_perfect_codec_loses_nothing(codec):
+  config, _, _ = codec
+  data = sources.open_data(config)
+  contract = restored.make_untrained(config).contract
+
+  def predict(batch):
+    ecg = evaluate.to_model_input(batch, contract)['ecg']
+    rest = np.zeros((len(ecg), 125, 1), int)
+    return {
+      'reconstruction': evaluate_codec.leads_lib.from_independent(np, ecg),
+      'indices': rest,
+    }
+
+  finding = evaluate_codec.evaluate_codec(config, contract, predict, data)
+  assert finding.metrics['prdn']['value'] == 0
+  clean, coded = finding.arms['judge'], finding.arms['judge_on_reconstructions']
+  np.testing.assert_array_equal(clean[1], coded[1])
+  assert 0 < clean[1].std()  # the judge does see the ECGs
+
+
+def test_judge_of_another_length_is_refused(codec, tmp_path):
+  config, workdir, _ = codec
+  config = config.copy_and_resolve_references()
+  config.vqvae.judge = str(workdir)
+  config.data.length = 992
+  contract = restored.make_untrained(config).contract
+  with pytest.raises(ValueError, match='config.vqvae.judge: .* 1000 samples'):
+    evaluate_codec.make_judge(config, contract)
