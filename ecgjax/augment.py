@@ -1,7 +1,8 @@
 """Augmentations: pure functions `(key, ecg [L, C]) -> ecg [L, C]`.
 
 Shapes are static, so that they run inside the jitted step; batches are made
-with `jax.vmap` over keys and records. One draw is shared by all leads.
+with `jax.vmap` over keys and records. One draw is shared by all leads, except
+in `lead_out`.
 """
 
 import functools
@@ -39,6 +40,34 @@ def time_out(
   position = jnp.arange(length)
   inside = (position >= start) & (position < start + span)
   return jnp.where(inside[:, None], 0, ecg)
+
+
+def shift(key, ecg, max_fraction: float = 0.1):
+  """Moves the record in time; what comes in from outside is zero.
+
+  Args:
+    key: PRNG key.
+    ecg: [L, C].
+    max_fraction: the shift is a whole number of samples, uniform up to
+      floor(max_fraction L) in either direction.
+
+  Returns:
+    [L, C].
+  """
+  length = ecg.shape[0]
+  largest = int(max_fraction * length)
+  source = jnp.arange(length) - jax.random.randint(
+    key, (), -largest, largest + 1
+  )
+  inside = (source >= 0) & (source < length)
+  return jnp.where(inside[:, None], ecg[jnp.clip(source, 0, length - 1)], 0)
+
+
+def lead_out(key, ecg):
+  """Sets one lead to zero, drawn uniformly: [L, C] -> [L, C]."""
+  leads = ecg.shape[1]
+  lead = jax.random.randint(key, (), 0, leads)
+  return jnp.where(jnp.arange(leads) == lead, 0, ecg)
 
 
 def make_random_resized_crop(

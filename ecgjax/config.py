@@ -163,7 +163,9 @@ def supervise(config) -> None:
     'pool': 'concat',  # over leads; or 'mean', 'attention'
     'frozen_encoder': False,
     'class_weights': (),
+    'balance_classes': False,  # class weights by the training split's counts
     'label_smoothing': 0.0,
+    'augment': 'none',  # or 'classical'
     'mixup': 0.0,
   }
   config.batch_size = 128

@@ -84,6 +84,7 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
   """
   from ecgjax import evaluate
   from ecgjax.data import input_pipeline, sources
+  from ecgjax.methods import supervised as supervised_lib
 
   workdir_lib.check(config, workdir)
   supervised = config.best_metric == 'validation_macro_auroc'
@@ -100,6 +101,15 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
   resolved.num_steps = config.num_steps or (
     config.num_epochs * batches.steps_per_epoch
   )
+  if supervised and config.supervised.balance_classes:
+    if config.supervised.class_weights:
+      raise ValueError(
+        'config.supervised: give class_weights or balance_classes, not both'
+      )
+    columns = splits['train'].columns
+    resolved.supervised.class_weights = supervised_lib.balanced_weights(
+      columns['label'], columns['label_mask'], config.supervised.task
+    )
   method = resolve('methods', config.method).make(resolved)
   contract = InputContract.from_config(config)
   validate = evaluate.make_validate(

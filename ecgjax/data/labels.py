@@ -22,6 +22,7 @@ table with a column `AF` needs no codes. Tasks:
   chapman4       AFIB, GSVT, SB, SR: the usual four groups of Chapman's rhythms
   longitudinal   AF, AFL, premature, 1AVB, MI of `LONGITUDINAL`; each of them is
                  a task of its own too, and MI_strict leaves out injury
+  NDT,LVH        stored statements by name, separated by commas
 
 Sources: datasets.md, sections 2 and 3; longitudinal.md, section 6.
 """
@@ -246,9 +247,12 @@ def _classes(task: str, label_names) -> dict[str, tuple[tuple, tuple]]:
     classes = _scored_classes()
   elif task in ('cpsc9', 'chapman4'):
     classes = CPSC9 if task == 'cpsc9' else CHAPMAN4
+  elif set(task.split(',')) <= set(label_names):
+    classes = {name: (name,) for name in task.split(',')}
   else:
     raise ValueError(
-      f'no label task {task!r}; choose one of {", ".join(TASKS)}'
+      f'no label task {task!r}; choose one of {", ".join(TASKS)}, or stored '
+      'labels separated by commas'
     )
   return {name: (positive, ()) for name, positive in classes.items()}
 

@@ -176,6 +176,68 @@ def label_subset(
   )
 
 
+def rare_subset(
+  record_ids: np.ndarray,
+  patient_ids: np.ndarray,
+  labels: np.ndarray,
+  label_names: Sequence[str],
+  *,
+  seed: int,
+  positives: int,
+) -> dict:
+  """Manifest of the training records with few positives of every class.
+
+  Patients are put in the order of a hash of (seed, patient id). A record stays
+  if, for each of its classes, fewer than `positives` records of that class come
+  before it; records of none stay all. Subsets of a seed are nested, and hold at
+  most `positives` of a class: fewer where classes go together.
+
+  Args:
+    record_ids: [N] unique strings.
+    patient_ids: [N] strings.
+    labels: [N, K], nonzero where positive, of the classes that become rare.
+    label_names: [K] names.
+    seed: seed of the order.
+    positives: n.
+
+  Returns:
+    {'seed', 'positives', 'num_records', 'num_patients', 'num_positives' (class
+    -> records), 'record_ids' (sorted), 'sha256'}.
+
+  Raises:
+    ValueError: if `positives` is below one, or a class keeps no record.
+  """
+  if positives < 1:
+    raise ValueError(f'rare subset: positives is {positives}; choose 1 or more')
+  hashes = {
+    name: hashlib.sha256(f'ecgjax-rare-v1|{seed}|{name}'.encode()).digest()
+    for name in np.unique(patient_ids).tolist()
+  }
+  order = sorted(
+    range(len(record_ids)),
+    key=lambda row: (hashes[str(patient_ids[row])], str(record_ids[row])),
+  )
+  positive = labels[order] != 0
+  before = np.cumsum(positive, axis=0) - positive
+  keep = (~positive | (before < positives)).all(axis=1)
+  chosen = np.array(order)[keep]
+  counts = positive[keep].sum(axis=0)
+  if not counts.all():
+    name = label_names[int(np.argmin(counts))]
+    raise ValueError(
+      f'rare subset: no record of {name} is left with {positives} positives; '
+      'choose more'
+    )
+  return manifest(
+    record_ids[chosen],
+    seed=seed,
+    positives=positives,
+    num_records=len(chosen),
+    num_patients=len(np.unique(patient_ids[chosen])),
+    num_positives={str(n): int(c) for n, c in zip(label_names, counts)},
+  )
+
+
 def manifest(record_ids: Iterable[str], **facts) -> dict:
   """{'record_ids' (sorted), the facts given, 'sha256' of all that}."""
   content = {'record_ids': sorted(map(str, record_ids)), **facts}

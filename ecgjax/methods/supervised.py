@@ -7,14 +7,17 @@ whether it learns (`config.supervised.frozen_encoder`).
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ecgjax import collectives, losses
 from ecgjax.methods import base
 from ecgjax.models import heads
 from ecgjax.models import lead_encoder as lead_encoder_lib
 from ecgjax.resolve import resolve
+from ecgjax.synthesis import classical
 
 TASKS = ('multi_label', 'single_label')
+AUGMENTATIONS = ('none', 'classical')
 
 
 def make(config) -> base.Method:
@@ -23,8 +26,9 @@ def make(config) -> base.Method:
   `config.supervised`: `task` 'multi_label' or 'single_label'; `branches` (see
   `models.lead_encoder`); `pool` over leads ('concat', 'mean', 'attention');
   `frozen_encoder` (inference mode, no gradient); `class_weights`, one per
-  class or (); `label_smoothing` in [0, 1); `mixup`, alpha of its Beta
-  distribution (Zhang et al. 2018) or 0.
+  class or (); `label_smoothing` in [0, 1); `augment` 'none' or 'classical'
+  (see `synthesis.classical`); `mixup`, alpha of its Beta distribution (Zhang
+  et al. 2018) or 0.
 
   Raises:
     ValueError: if a field has no such choice.
@@ -35,6 +39,14 @@ def make(config) -> base.Method:
       f'config.supervised.task is {options.task!r}; choose one of '
       + ', '.join(TASKS)
     )
+  if options.augment not in AUGMENTATIONS:
+    raise ValueError(
+      f'config.supervised.augment is {options.augment!r}; choose one of '
+      + ', '.join(AUGMENTATIONS)
+    )
+  vary = None
+  if options.augment == 'classical':
+    vary = classical.make_classical(config.data.leads, config.data.rate)
   single = options.task == 'single_label'
   dtype = jnp.bfloat16 if config.bfloat16 else None
   encoder = lead_encoder_lib.make_lead_encoder(
@@ -69,6 +81,9 @@ def make(config) -> base.Method:
     del target
     ecg, label = batch['ecg'], batch['label']
     mask = batch.get('label_mask', jnp.ones_like(label))
+    if vary is not None:
+      keys = base.row_keys(jax.random.fold_in(key, 1), ecg.shape[0], axis_name)
+      ecg = jax.vmap(vary)(keys, ecg)
     if options.mixup:
       ecg, label, mask = mix(key, ecg, label, mask, options.mixup, axis_name)
     train = not options.frozen_encoder
@@ -127,3 +142,24 @@ def mix(key, ecg, label, mask, alpha: float, axis_name):
   ecg = blend(ecg, partner[0], weight[:, None, None])
   label = blend(label, partner[1], weight[:, None])
   return ecg, label, mask * partner[2]
+
+
+def balanced_weights(label, mask, task: str) -> tuple[float, ...]:
+  """Class weights that give both sides of every class the same total weight.
+
+  Args:
+    label: [N, K] in {0, 1}, training split.
+    mask: [N, K], 0 where a class is not annotated.
+    task: 'multi_label': negatives over positives; 'single_label': records over
+      K times the positives.
+
+  Returns:
+    K weights for `losses.classification_loss`; 1 for a class without a
+    positive, which no weight can help.
+  """
+  positive = (label * mask).sum(axis=0)
+  if task == 'single_label':
+    weight = np.sum(positive) / label.shape[1] / np.maximum(positive, 1)
+  else:
+    weight = (mask.sum(axis=0) - positive) / np.maximum(positive, 1)
+  return tuple(float(w) if n else 1.0 for w, n in zip(weight, positive))

@@ -2,9 +2,9 @@
 
 3KG (Gopal et al. 2021): twelve leads to the vectorcardiogram by the inverse
 Dower matrix, a random rotation and scaling there, and back. What is not in
-the vector (about a tenth of the signal) is lost on the way. The paper's
-ranges (at most 45 degrees and a factor of 1.5) are kept; that angles and
-factors are drawn per axis is our choice.
+the vector (about a tenth of the signal) is lost on the way, or kept where that
+is asked for. The paper's ranges (at most 45 degrees and a factor of 1.5) are
+the default; that angles and factors are drawn per axis is our choice.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +53,10 @@ def rotation(angles):
 
 
 def make_rotate_heart(
-  leads: Sequence[str], max_degrees: float = 45.0, max_scale: float = 1.5
+  leads: Sequence[str],
+  max_degrees: float = 45.0,
+  max_scale: float = 1.5,
+  keep_rest: bool = False,
 ) -> Callable:
   """Returns `(key, ecg [L, C]) -> [L, C]`, see the module.
 
@@ -61,6 +64,7 @@ def make_rotate_heart(
     leads: names of the C leads.
     max_degrees: every angle is U(-max_degrees, max_degrees).
     max_scale: every axis is stretched by U(1, max_scale).
+    keep_rest: leave what is not in the vector as it is, in place of losing it.
 
   Raises:
     ValueError: if the leads do not determine the vector.
@@ -75,10 +79,13 @@ def make_rotate_heart(
     scale = jax.random.uniform(scale_key, (3, 1), minval=1.0, maxval=max_scale)
     # Column vectors v -> S R v, written for rows.
     change = (scale * rotation(radians)).T
+    if keep_rest:
+      change = change - jnp.eye(3)
     product = jnp.matmul(
       to_vector, jnp.matmul(change, to_leads, precision='highest'),
       precision='highest',
     )  # fmt: skip
-    return jnp.matmul(ecg, product, precision='highest')
+    turned = jnp.matmul(ecg, product, precision='highest')
+    return ecg + turned if keep_rest else turned
 
   return rotate_heart

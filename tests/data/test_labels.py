@@ -196,3 +196,14 @@ def test_apply_against_loops():
       assert label[n, k] == found
       assert mask[n, k] == (known and not doubt)
   assert label.dtype == mask.dtype == np.float32
+
+
+def test_stored_statements_by_name():
+  task = labels.make_task('LVH,NDT', labels.scp_names())
+  assert task.classes == ('LVH', 'NDT') and not task.labelled_only
+  stored, mask = labels.encode_scp(['NDT', 'SR'])
+  label, known = labels.apply(task, stored, mask)
+  np.testing.assert_array_equal(label, [0, 1])
+  np.testing.assert_array_equal(known, [1, 1])
+  with pytest.raises(ValueError, match='or stored labels separated by commas'):
+    labels.make_task('LVH,mice', labels.scp_names())

@@ -188,6 +188,55 @@ def test_order_follows_the_rule():
     assert found.tolist() == plain_order(*table, labels, seed)
 
 
+def rare(table, positives, seed=0, columns=(1, 2)):
+  records, patients, labels = table
+  names = [NAMES[k] for k in columns]
+  return splits.rare_subset(
+    records, patients, labels[:, columns], names, seed=seed, positives=positives
+  )
+
+
+def test_rare_subsets_follow_the_rule(table):
+  """By hand, record by record, in the order of the patients' hashes."""
+  records, patients, labels = table
+  found = rare(table, 7)
+  key = lambda row: (
+    hashlib.sha256(f'ecgjax-rare-v1|0|{patients[row]}'.encode()).hexdigest(),
+    records[row],
+  )
+  seen, kept, counts = [0, 0], [], [0, 0]
+  for row in sorted(range(len(records)), key=key):
+    mine = [k for k in (0, 1) if labels[row, k + 1]]
+    if all(seen[k] < 7 for k in mine):
+      kept.append(str(records[row]))
+      for k in mine:
+        counts[k] += 1
+    for k in mine:
+      seen[k] += 1
+  assert found['record_ids'] == sorted(kept)
+  assert found['num_positives'] == {'half': counts[0], 'rare': counts[1]}
+  assert 0 < max(counts) <= 7
+  negative = records[~labels[:, 1] & ~labels[:, 2]]
+  assert set(negative.tolist()) <= set(kept)
+
+
+def test_rare_subsets_are_nested_and_seeded(table):
+  few, more = rare(table, 5), rare(table, 12)
+  assert set(few['record_ids']) < set(more['record_ids'])
+  assert rare(table, 5, seed=1)['record_ids'] != few['record_ids']
+  shuffled = tuple(column[::-1] for column in table)
+  assert rare(shuffled, 5) == few
+
+
+def test_rare_subsets_refuse_what_cannot_be(table):
+  with pytest.raises(ValueError, match='positives is 0'):
+    rare(table, 0)
+  records, patients, _ = table
+  labels = np.zeros((len(records), 2))
+  with pytest.raises(ValueError, match='no record of half is left'):
+    rare((records, patients, np.pad(labels, ((0, 0), (1, 2)))), 5)
+
+
 def test_manifest_hash_is_the_same_on_every_machine():
   numbers = np.arange(200)
   table = (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from configs import supervised as supervised_config
+from ecgjax import leads as leads_lib
 from ecgjax.methods import supervised
 
 
@@ -122,3 +123,48 @@ def test_mixup_matches_numpy():
 def test_unknown_task():
   with pytest.raises(ValueError, match='multi_label, single_label'):
     supervised.make(make_config(task='ordinal'))
+
+
+def test_classical_augmentation_does_not_depend_on_devices():
+  config = make_config(augment='classical', pool='mean')
+  config.data.leads = leads_lib.INDEPENDENT_LEADS
+  kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
+  config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
+  method = supervised.make(config)
+  batch = make_batch()
+  batch['ecg'] = np.random.default_rng(1).normal(size=(8, 64, 8))
+  batch['ecg'] = batch['ecg'].astype(np.float32)
+  variables = jax.jit(method.init)(jax.random.key(0), batch)
+
+  def loss(key, batch, axis_name=None):
+    return method.loss(
+      variables.params, variables.model_state, None, key, batch, axis_name
+    )[0]
+
+  one = jax.jit(loss)
+  value = float(one(jax.random.key(1), batch))
+  split = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
+  mapped = jax.pmap(lambda b: loss(jax.random.key(1), b, 'batch'), 'batch')(
+    split
+  )
+  np.testing.assert_allclose(mapped, value, rtol=1e-5)
+  assert float(one(jax.random.key(2), batch)) != value
+
+
+def test_unknown_augmentation():
+  with pytest.raises(ValueError, match='none, classical'):
+    supervised.make(make_config(augment='strong'))
+
+
+def test_balanced_weights():
+  label = np.zeros((10, 3), np.float32)
+  label[:2, 0] = 1
+  label[:5, 1] = 1
+  mask = np.ones_like(label)
+  mask[8:, 1] = 0
+  weights = supervised.balanced_weights(label, mask, 'multi_label')
+  # 8 / 2, 3 / 5, nothing to weigh
+  np.testing.assert_allclose(weights, (4.0, 0.6, 1.0), rtol=1e-6)
+  single = np.repeat(np.eye(3), (6, 3, 1), axis=0)
+  weights = supervised.balanced_weights(single, mask * 0 + 1, 'single_label')
+  np.testing.assert_allclose(weights, (10 / 18, 10 / 9, 10 / 3))
