@@ -7,7 +7,7 @@ arm is above s* at its smallest n, or below it at its largest, the draw only
 bounds the factor, and the share of such draws is reported.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -204,7 +204,10 @@ def label_efficiency(
     `num_records`, `curves` (arm -> list over subsets of value, ci95, seed_sd;
     supported-macro AUROC), `factors` (arm -> target -> `summarise`),
     `differences` (arm -> list over subsets of value, ci95, p against the
-    reference; p_holm over all arms and subsets), `reference`, `num_labels`.
+    reference; p_holm over all arms and subsets), `reference`, `num_labels`;
+    for every supported label `curves_per_class` and `differences_per_class`
+    (label -> arm -> the same; p_holm over all labels too), and
+    `not_reportable` (any other label -> positive test patients).
 
   Raises:
     ValueError: if the reference is missing, the numbers of records do not
@@ -217,19 +220,26 @@ def label_efficiency(
     )
   if len(num_records) < 2 or np.any(np.diff(num_records) <= 0):
     raise ValueError(f'numbers of records must increase, got {num_records}')
-  supported = metrics_lib.support(labels, patients, label_mask)['supported']
+  support = metrics_lib.support(labels, patients, label_mask)
+  supported = support['supported']
   if not supported.any():
     raise ValueError('no label has 10 positive and 10 negative test patients')
   counts = bootstrap.patient_counts(patients, draws, seed)
-  points, resampled = {}, {}
+  points, resampled, label_points, label_resampled = {}, {}, {}, {}
   for name, scores in arms.items():
     if len(scores) != len(num_records):
       raise ValueError(
         f'arm {name} has {len(scores)} label subsets, not {len(num_records)}'
       )
-    points[name], resampled[name] = _macro_auroc(
+    (
+      points[name],
+      resampled[name],
+      label_points[name],
+      label_resampled[name],
+    ) = _aurocs(
       scores, labels, patients, class_names, label_mask, supported, counts
-    )  # [F, S], [F, S, D]
+    )  # [F, S], [F, S, D], [F, S, K], [F, D, K]
+  means = {name: values.mean(axis=1) for name, values in resampled.items()}
 
   num_seeds = {p.shape[1] for p in points.values()}
   if len(num_seeds) != 1:
@@ -242,13 +252,27 @@ def label_efficiency(
     for name, values in resampled.items()
   }  # [D, F]
   others = [name for name in arms if name != reference]
+  differences = _differences(points, means, reference)
+  _correct([differences])
+  per_class, changes = {}, {}
+  for k, label in enumerate(np.asarray(class_names)[supported].tolist()):
+    own = {name: values[..., k] for name, values in label_points.items()}
+    drawn = {name: values[..., k] for name, values in label_resampled.items()}
+    per_class[label] = _curves(own, drawn)
+    changes[label] = _differences(own, drawn, reference)
+  _correct(changes.values())
   return {
     'reference': reference,
     'num_records': num_records,
     'num_labels': int(supported.sum()),
-    'curves': {
-      name: [_point(*pair) for pair in zip(points[name], resampled[name])]
-      for name in arms
+    'curves': _curves(points, means),
+    'curves_per_class': per_class,
+    'not_reportable': {
+      name: int(count)
+      for name, count, kept in zip(
+        class_names, support['num_positive_patients'], supported
+      )
+      if not kept
     },
     'factors': {
       name: {
@@ -259,35 +283,58 @@ def label_efficiency(
       }
       for name in others
     },
-    'differences': _differences(points, resampled, others, reference),
+    'differences': differences,
+    'differences_per_class': changes,
   }
 
 
-def _macro_auroc(
+def _aurocs(
   scores, labels, patients, class_names, label_mask, supported, counts
-) -> tuple[np.ndarray, np.ndarray]:
-  """Points [F, S] and draws [F, S, D] of the supported-macro AUROC."""
-  points, draws = [], []
+) -> tuple[np.ndarray, ...]:
+  """AUROC of one arm: macro, then of each of K supported labels.
+
+  Returns:
+    Macro points [F, S] and draws [F, S, D]; points [F, S, K] of the labels and
+    their seed-averaged draws [F, D, K], NaN where a draw lacks a class.
+  """
+  points, draws, label_draws = [], [], []
   for subset in scores:  # [S, N, K]
     truth, subset, keep = metrics_lib.check_inputs(
       labels, subset, patients, class_names, label_mask
     )
     cuts = np.full((1, int(supported.sum())), np.nan)
+    total = 0
     for one in subset[:, :, supported]:
       point, draw = bootstrap.label_draws(
         truth[:, supported], one[None], keep[:, supported], counts, cuts
       )
-      points.append(point[0, 0].mean())
+      points.append(point[0, 0])
       draws.append(bootstrap.macro_draws(point[0, 0], draw[0]))
+      total = total + draw[0].T
+    label_draws.append(total / len(subset))
   shape = (len(scores), -1)
-  return np.reshape(points, shape), np.reshape(draws, (*shape, len(draws[0])))
+  label_points = np.reshape(points, (*shape, int(supported.sum())))
+  return (
+    label_points.mean(axis=2),
+    np.reshape(draws, (*shape, len(draws[0]))),
+    label_points,
+    np.stack(label_draws),
+  )
+
+
+def _curves(points, draws) -> dict:
+  """Curve of every arm: points [F, S], seed-averaged draws [F, D]."""
+  return {
+    name: [_point(*pair) for pair in zip(points[name], draws[name])]
+    for name in points
+  }
 
 
 def _point(points: np.ndarray, draws: np.ndarray) -> dict:
-  """One point of a curve: points [S], draws [S, D]."""
+  """One point of a curve: points [S], seed-averaged draws [D]."""
   entry = {
     'value': float(points.mean()),
-    'ci95': bootstrap.interval(draws.mean(axis=0)),
+    'ci95': bootstrap.interval(draws),
   }
   if len(points) > 1:
     entry |= {
@@ -297,20 +344,31 @@ def _point(points: np.ndarray, draws: np.ndarray) -> dict:
   return entry
 
 
-def _differences(points, draws, others, reference) -> dict:
-  """Paired differences to the reference at every subset, Holm over all."""
-  table, p_values = {}, {}
-  for name in others:
-    table[name] = []
-    for f in range(len(points[name])):
-      change = (draws[name][f] - draws[reference][f]).mean(axis=0)
-      value = float((points[name][f] - points[reference][f]).mean())
-      p_values[name, f] = bootstrap.p_value(change)
-      table[name].append({
-        'value': value,
-        'ci95': bootstrap.interval(change),
-        'p': p_values[name, f],
-      })  # fmt: skip
-  for (name, f), p in bootstrap.holm(p_values).items():
-    table[name][f] |= {'p_holm': p, 'family_size': len(p_values)}
+def _differences(points, draws, reference) -> dict:
+  """Paired differences of every other arm to the reference, per subset."""
+  table = {}
+  for name in points:
+    if name != reference:
+      changes = zip(
+        (points[name] - points[reference]).mean(axis=1),
+        draws[name] - draws[reference],
+      )
+      table[name] = [
+        {
+          'value': float(value),
+          'ci95': bootstrap.interval(change),
+          'p': bootstrap.p_value(change),
+        }
+        for value, change in changes
+      ]
   return table
+
+
+def _correct(differences: Iterable[dict]) -> None:
+  """Adds Holm's p over all entries of some `_differences`."""
+  entries = [
+    entry for one in differences for row in one.values() for entry in row
+  ]
+  adjusted = bootstrap.holm({i: e['p'] for i, e in enumerate(entries)})
+  for entry, p in zip(entries, adjusted.values()):
+    entry |= {'p_holm': p, 'family_size': len(entries)}

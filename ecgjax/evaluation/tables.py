@@ -201,6 +201,7 @@ def efficiency_tables(efficiency: Mapping) -> list[Table]:
       ['difference', *header], changes,
       f'Paired patient bootstrap; Holm over the table, family of {family}.',
     ),
+    *_label_tables(efficiency, header),
     Table(
       ['arm', *(_target_name(target, reference) for target in targets)],
       factors,
@@ -208,6 +209,41 @@ def efficiency_tables(efficiency: Mapping) -> list[Table]:
       'those that the arm needs for the same score; median and 95 % interval '
       'over patient and seed draws, and the share of draws that only bound it. '
       'A claimed factor counts as shown only if the lower end exceeds it.',
+    ),
+  ]  # fmt: skip
+
+
+def _label_tables(efficiency: Mapping, header: Sequence[str]) -> list[Table]:
+  """Curves and differences of every label."""
+  if 'curves_per_class' not in efficiency:
+    return []
+  curves = [
+    [label, name, *(cell(point) for point in curve)]
+    for label, arms in efficiency['curves_per_class'].items()
+    for name, curve in arms.items()
+  ]
+  changes = [
+    [
+      label, f'{name}-{efficiency["reference"]}',
+      *(difference_cell(entry) for entry in row),
+    ]
+    for label, arms in efficiency['differences_per_class'].items()
+    for name, row in arms.items()
+  ]  # fmt: skip
+  absent = ', '.join(
+    f'{label} ({count} positive test patients)'
+    for label, count in efficiency['not_reportable'].items()
+  )
+  caption = 'AUROC per label.' + (
+    f' Not reportable: {absent}; the rule asks for {metrics_lib.MIN_PATIENTS} '
+    'positive and as many negative ones.' if absent else ''
+  )  # fmt: skip
+  family = len(changes) * len(header)
+  return [
+    Table(['label', 'arm', *header], curves, caption),
+    Table(
+      ['label', 'difference', *header], changes,
+      f'Paired patient bootstrap; Holm over the table, family of {family}.',
     ),
   ]  # fmt: skip
 

@@ -5,6 +5,7 @@ import pytest
 from sklearn import isotonic as sk_isotonic
 
 from ecgjax.evaluation import label_efficiency as le
+from ecgjax.evaluation import tables
 
 GRID = [10, 20, 50, 100, 200, 500, 1000]
 
@@ -126,6 +127,45 @@ def test_curves_are_those_of_the_arms(study, efficiency):
   assert abs(point['value'] - np.mean(values)) < 1e-12
   assert abs(point['seed_sd'] - np.std(values, ddof=1)) < 1e-12
   assert point['ci95'][0] < point['value'] < point['ci95'][1]
+
+
+def test_every_label_has_its_own_curves(study, efficiency):
+  """They are those of `evaluate_arms` on one subset."""
+  from ecgjax.evaluation import arms as arms_lib
+
+  arms, _, labels, patients = study
+  expected = arms_lib.evaluate_arms(
+    {name: scores[1] for name, scores in arms.items()},
+    labels, patients, list('abc'),
+    method='probe', baseline='scratch', draws=200,
+  )  # fmt: skip
+  assert list(efficiency['curves_per_class']) == ['a', 'b']
+  for label in 'ab':
+    found = efficiency['curves_per_class'][label]['probe'][1]
+    wanted = expected['arms']['probe']['per_class'][label]['auroc']
+    assert found == wanted | {'value': pytest.approx(wanted['value'])}
+    found = efficiency['differences_per_class'][label]['probe'][1]
+    wanted = expected['differences_per_class']['probe-scratch'][label]['auroc']
+    assert found['ci95'] == pytest.approx(wanted['ci95'])
+    assert (found['p'], found['family_size']) == (wanted['p'], 2 * 2 * 4)
+    assert found['p_holm'] >= found['p']
+    nothing = efficiency['differences_per_class'][label]['copy'][3]
+    assert nothing['value'] == 0 and nothing['p_holm'] == 1
+  positive = len(np.unique(patients[labels[:, 2] > 0]))
+  assert efficiency['not_reportable'] == {'c': positive} and positive < 10
+
+
+def test_tables_of_labels(efficiency):
+  per_class, changes = tables.efficiency_tables(efficiency)[2:4]
+  assert [row[:2] for row in per_class.rows[:2]] == [
+    ['a', 'scratch'], ['a', 'probe']
+  ]  # fmt: skip
+  assert len(per_class.rows) == 2 * 3 and len(changes.rows) == 2 * 2
+  assert changes.rows[0][:2] == ['a', 'probe-scratch']
+  count = efficiency['not_reportable']['c']
+  assert f'Not reportable: c ({count} positive test patients)' in (
+    per_class.caption
+  )
 
 
 def test_refusals(study):
