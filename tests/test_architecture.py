@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'ecgjax'
-COMMON = {'leads', 'collectives', 'inputs', 'resolve', 'config', ''}
+COMMON = {'leads', 'paper', 'collectives', 'inputs', 'resolve', 'config', ''}
 TOP = {
   'methods', 'data', 'training', 'evaluation', 'models', 'synthesis',
   'evaluate', 'train', 'study', 'studies', 'losses', 'augment', 'contrastive',

@@ -1,0 +1,73 @@
+"""Speed of the rasteriser: ECG pages per second, beside a NumPy twin.
+
+  python -m benchmarks.raster [--rate=100] [--rounds=5]
+
+A page is '3x4+1' of 10 s, from millivolts in memory to grey levels in memory,
+batches of 128, compilation apart. The twin (`raster_twin`) draws one page after
+the other on one thread.
+"""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import raster_twin, timing
+from ecgjax import paper as paper_lib
+from ecgjax.synthesis import raster, simulator
+
+BATCH = 128
+TWIN_PAGES = 16
+RESOLUTIONS = (1, 2, 4)  # px/mm
+
+
+def simulate(rate: int) -> np.ndarray:
+  """[BATCH, L, 12] mV."""
+  names = [simulator.CLASSES[k % 11] for k in range(BATCH)]
+  factors = np.stack([simulator.factors(name) for name in names])
+  ids = np.arange(BATCH)
+  config = simulator.Config(rate, 10 * rate)
+  return np.asarray(simulator.batch(0, ids, 0 * ids, factors, config)[0])
+
+
+def make_tasks(ecg, rate: int, resolution: int):
+  """Functions that draw a batch: by the library, and `TWIN_PAGES` by NumPy."""
+  paper = paper_lib.make(resolution=resolution)
+  draw = jax.jit(
+    lambda ecg: raster.to_grey(
+      jax.vmap(lambda one: raster.render(one, rate, paper))(ecg)
+    )
+  )
+  on_device = jnp.asarray(ecg)
+  library = lambda: draw(on_device).block_until_ready()
+
+  def twin():
+    for one in ecg[:TWIN_PAGES]:
+      raster_twin.page(one, resolution)
+
+  return lambda: timing.sample(library), lambda: timing.sample(twin)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rate', type=int, default=100, help='Hz')
+  parser.add_argument('--rounds', type=int, default=5, help='medians of these')
+  args = parser.parse_args()
+  print(timing.machine('jax', 'numpy'))
+  ecg = simulate(args.rate)
+  tasks = {}
+  for m in RESOLUTIONS:
+    tasks[m, 'library'], tasks[m, 'twin'] = make_tasks(ecg, args.rate, m)
+  samples = timing.interleaved(tasks, args.rounds)
+  for m in RESOLUTIONS:
+    speed = BATCH / timing.median(samples[m, 'library']).wall
+    twin = TWIN_PAGES / timing.median(samples[m, 'twin']).wall
+    print(
+      f'{m} px/mm, {250 * m} x {120 * m}: {speed:.0f} pages/s; '
+      f'NumPy, one thread: {twin:.0f}; ratio {speed / twin:.1f}'
+    )
+
+
+if __name__ == '__main__':
+  main()
