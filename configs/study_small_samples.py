@@ -66,6 +66,8 @@ def _small(config):
     'seeds': (0, 1, 2),
     'scratch_learning_rates': (1e-3,),
     'finetune_learning_rates': (3e-4,),
+    'attribution': False,  # where classifiers look; with LUDB if ludb_dir
+    'ludb_dir': '',
   }
   config.batch_size = 32
   config.num_steps = 200

@@ -26,7 +26,9 @@ def raised_by_us(error) -> bool:
   frame = error.__traceback__
   while frame.tb_next:
     frame = frame.tb_next
-  module = frame.tb_frame.f_globals.get('__name__', '')
+  names = frame.tb_frame.f_globals
+  spec = names.get('__spec__')  # knows what __main__ is with `python -m`
+  module = spec.name if spec else names.get('__name__', '')
   return isinstance(error, OSError) or module.startswith('ecgjax')
 
 

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -85,41 +86,69 @@ def evaluate_attribution(config, model, other, data, probabilities):
   Returns:
     Part of the results (`ludb`, `simulator`), and the report's section.
   """
-  models = {'model': attributor(model)}
-  if other is not None:
-    models['other'] = attributor(other)
-  examples = [simulated_examples(model)]
-  if config.evaluation.ludb_dir:
-    examples.append(ludb_examples(model, config.evaluation.ludb_dir))
+  models = {'model': model} | ({'other': other} if other else {})
+  shares = measure_shares(models, config.evaluation.ludb_dir)
+  models = {name: attributor(one) for name, one in models.items()}
   part = {
-    some.name: attribution.measure(
-      models, some, model.contract, model.class_names, config.bootstrap_draws
-    )
-    for some in examples
-    if len(some.ecg)
+    name: attribution.measure([found], tuple(models), config.bootstrap_draws)
+    for name, found in shares.items()
   }
   pictures = draw(model, models['model'], data, probabilities)
   return part, attribution.section(part, TITLES, pictures)
 
 
+def measure_shares(models: Mapping[str, restored.Restored], ludb_dir) -> dict:
+  """`attribution.shares` of models of one task on all examples there are.
+
+  Args:
+    models: name -> restored, of one contract and one list of classes.
+    ludb_dir: folder of LUDB, or ''.
+
+  Returns:
+    Name of the examples -> shares.
+  """
+  first = next(iter(models.values()))
+  contract, class_names = first.contract, first.class_names
+  attributors = {name: attributor(model) for name, model in models.items()}
+  return {
+    some.name: attribution.shares(attributors, some, contract, class_names)
+    for some in _examples(contract, class_names, ludb_dir)
+    if len(some.ecg)
+  }
+
+
+@functools.lru_cache(maxsize=1)  # a study asks once per cell
+def _examples(contract, class_names, ludb_dir) -> list[attribution.Examples]:
+  examples = [simulated_examples(contract, class_names)]
+  if ludb_dir:
+    examples.append(ludb_examples(contract, class_names, ludb_dir))
+  return examples
+
+
 def attributor(model: restored.Restored):
   """(ecg [B, L, C], classes [B]) -> attributions and change of the logit."""
-
-  def logits(variables, ecg):
-    return model.method.predict(*variables, {'ecg': ecg})['logits']
-
   return functools.partial(
-    attribution.make_integrated_gradients(logits),
-    (model.params, model.model_state),
+    _integrated_gradients(model.method), (model.params, model.model_state)
   )
 
 
-def simulated_examples(model: restored.Restored) -> attribution.Examples:
+@functools.lru_cache(maxsize=4)
+def _integrated_gradients(method):
+  """Compiled once per method, whatever the weights."""
+
+  def logits(variables, ecg):
+    return method.predict(*variables, {'ecg': ecg})['logits']
+
+  return attribution.make_integrated_gradients(logits)
+
+
+def simulated_examples(
+  contract: InputContract, class_names: Sequence[str]
+) -> attribution.Examples:
   """Simulated recordings of every class that the simulator has, too."""
-  contract = model.contract
   names = [
     name
-    for name in model.class_names
+    for name in class_names
     if name in simulator.ALL_CLASSES and name in waves.DEFINING
   ]
   if contract.rate < 100:
@@ -146,12 +175,13 @@ def simulated_examples(model: restored.Restored) -> attribution.Examples:
   )
 
 
-def ludb_examples(model: restored.Restored, folder) -> attribution.Examples:
+def ludb_examples(
+  contract: InputContract, class_names: Sequence[str], folder
+) -> attribution.Examples:
   """LUDB's recordings with a diagnosis that the classifier knows."""
-  contract = model.contract
   labels, known, batch, patients = [], [], [], []
   for name, diagnoses in ludb_waves.read_diagnoses(folder).items():
-    diagnoses &= set(model.class_names)
+    diagnoses &= set(class_names)
     if not diagnoses:
       continue
     path = os.path.join('data', name)

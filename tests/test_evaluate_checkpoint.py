@@ -237,7 +237,9 @@ def test_classifier_that_knows_all_and_where_it_looks(data_dir, tmp_path):
   assert text.count('integrated gradients| of its logit') >= 2
 
   # What the simulator's waves say is in its signal: QRS is steep.
-  examples = evaluate_attribution.simulated_examples(model)
+  examples = evaluate_attribution.simulated_examples(
+    model.contract, model.class_names
+  )
   normal = [k for k, names in enumerate(examples.labels) if 'NORM' in names]
   hits = []
   for k in normal:

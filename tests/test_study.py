@@ -6,7 +6,8 @@ import pytest
 
 from configs import lcd as lcd_config
 from configs import study_label_efficiency as study_config
-from ecgjax import study
+from ecgjax import evaluate_attribution, study
+from ecgjax.evaluation import attribution
 from ecgjax.studies import label_efficiency
 
 pytestmark = pytest.mark.slow
@@ -27,8 +28,13 @@ def on(config, data_dir, **fields):
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory, data_dir):
   workdir = tmp_path_factory.mktemp('study') / 'study'
-  config = on(study_config.get_config('preset=smoke'), data_dir)
-  return config, workdir, study.run_study(config, workdir)
+  config = on(
+    study_config.get_config('preset=smoke'), data_dir,
+    study={'attribution': True},
+  )  # fmt: skip
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(evaluate_attribution, '_PER_CLASS', attribution.MIN_RECORDS)
+    return config, workdir, study.run_study(config, workdir)
 
 
 def test_study_has_every_arm_with_intervals(finished):
@@ -45,6 +51,18 @@ def test_study_has_every_arm_with_intervals(finished):
   }
   assert (workdir / 'report.html').is_file()
   assert '| scratch |' in (workdir / 'results.md').read_text()
+
+
+def test_study_says_where_classifiers_look(finished):
+  _, workdir, results = finished
+  by_size = results['attribution']['simulator']
+  assert set(by_size) == {'labels50percent', 'labels100percent'}
+  entry = by_size['labels50percent']['classes']['MI']
+  for name in ('attribution', 'scratch', 'time', 'amplitude'):
+    assert 0 < entry[name]['value'] < 1
+  text = (workdir / 'results.md').read_text()
+  assert 'inside the waves that define the class' in text
+  assert 'ludb_dir' not in results['study']  # no path of this machine
 
 
 def test_study_cells_keep_manifests_and_are_nested(finished):

@@ -21,6 +21,8 @@ from ecgjax.data.validate import BadRecord
 
 # Per lead: 70 minutes at 500 Hz. No step below needs more than 1 GB for it.
 MAX_SAMPLES = 1 << 21
+# Units; more, and a float32 cannot tell neighbouring samples apart.
+_MAX_BASELINE = 1 << 24
 # MATLAB level 4: int16, little endian, full matrix, real; name 'val'.
 _MAT_OFFSET = 24
 _MAT_TYPE = 30
@@ -144,6 +146,8 @@ def _read_record(
     samples, gain, baseline, totals = wfdb_fallback.read(
       base, root, header, max_samples
     )
+  if np.abs(baseline).max() > _MAX_BASELINE:
+    raise BadRecord('gain_malformed', f'baseline {np.abs(baseline).max():g}')
   checked = _verify_checksums(signals, totals)
   if order != list(range(len(signals))):
     samples, gain, baseline = samples[order], gain[order], baseline[order]
@@ -185,7 +189,8 @@ def _read_header(base: str, root: str) -> wfdb_header.Header:
     ):
       raise BadRecord('missing_header', error.detail) from None
     if error.reason == 'long_file':
-      raise BadRecord('too_large', f'header of {error.detail}') from None
+      size = error.detail.partition(',')[0]
+      raise BadRecord('too_large', f'header of {size}') from None
     raise
 
 

@@ -171,6 +171,26 @@ def flat(ecg, rate: float, gain, blocks, span) -> np.ndarray:
   return found
 
 
+def copied(ecg, low, high) -> np.ndarray:
+  """Leads that equal another one, sample by sample.
+
+  Args:
+    ecg: [N, C, T] int16.
+    low, high: [N, C] its extreme values.
+
+  Returns:
+    [N, C] bool.
+  """
+  found = np.zeros(low.shape, bool)
+  alike = (low[:, :, None] == low[:, None]) & (
+    high[:, :, None] == high[:, None]
+  )
+  for n, a, b in np.argwhere(np.triu(alike, 1)):
+    if np.array_equal(ecg[n, a], ecg[n, b]):
+      found[n, [a, b]] = True
+  return found
+
+
 def limb_residual(ecg, gain, baseline) -> np.ndarray:
   """95th percentile of the violation of the limb-lead relations.
 

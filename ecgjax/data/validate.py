@@ -42,14 +42,14 @@ REASONS = {
   'checksum': 'the samples do not have the sum that the header gives',
   'too_large': 'more samples are claimed than any recording has',
   'header_empty': 'the header has no record line',
-  'header_encoding': 'the header describes its signals in other than ASCII',
+  'header_encoding': 'signals described in other than printable ASCII',
   'header_malformed': 'a line of the header cannot be understood',
   'header_signal_count': 'other number of signals announced than described',
   'gain_zero': 'gain 0, which means uncalibrated',
-  'gain_malformed': 'the gain is absent, negative or not a number',
+  'gain_malformed': 'gain or baseline absent or no number that can be used',
   'unit_unknown': 'the unit is not one of volts',
   'missing_lead': 'one of the leads asked for is absent',
-  'duplicate_lead': 'a lead occurs twice',
+  'duplicate_lead': 'a lead occurs twice, by name or sample by sample',
   'unknown_lead': 'a lead is absent and an unknown name is there',
   'extra_lead': 'all leads are there, and others too',
   'too_short': 'less than one second',
@@ -216,6 +216,7 @@ def _check_signals(recordings, rules) -> list[float | BadRecord]:
     'wrong_gain': gain != (rules.gain or gain),
     'saturated': limited,
     'flat': signal_rules.flat(ecg, rate, gain, blocks, highs - lows),
+    'duplicate_lead': signal_rules.copied(ecg, low, high),
   }
   residual = np.full(len(ecg), np.nan)
   if leads[:6] == limb_leads.LIMB:

@@ -25,6 +25,10 @@ _RATE = re.compile(rf'({_NUMBER})(?:/\S*)?')
 _PER_MILLIVOLT = {'nv': 1e6, 'uv': 1e3, 'mv': 1.0, 'v': 1e-3}
 
 
+# Units per millivolt that a float32 can work with; recorders have 1 to 1e6.
+_GAINS = (1e-9, 1e12)
+
+
 class Signal(NamedTuple):
   """One signal line.
 
@@ -99,7 +103,7 @@ def _gain(token: str) -> tuple[float, int | None]:
   if per_millivolt is None:
     raise validate.BadRecord('unit_unknown', f'{unit!r} is not a unit of volts')
   gain *= per_millivolt
-  if not 0 < gain < float('inf'):
+  if not _GAINS[0] <= gain <= _GAINS[1]:
     raise validate.BadRecord('gain_malformed', f'gain {token!r} is not usable')
   return gain, None if baseline is None else int(baseline)
 
@@ -158,6 +162,8 @@ def _lines(data: bytes) -> tuple[list[str], tuple[str, ...]]:
       comments.append(line.strip(' \t#'))
     elif line:
       lines.append(line)
+      if not line.isprintable() and not line.replace('\t', ' ').isprintable():
+        raise validate.BadRecord('header_encoding', f'line {line[:60]!r}')
   if not is_ascii:
     lines = [
       line.replace('\u00b5', 'u').replace('\u03bc', 'u') for line in lines

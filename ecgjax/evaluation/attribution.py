@@ -14,7 +14,7 @@ class (`waves.DEFINING`), against what would be there without looking:
              alike has this share, for QRS is the largest part of any ECG
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -98,30 +98,25 @@ def measurable(class_name: str, known: waves.Waves) -> bool:
   return bool(kinds) and set(kinds) <= set(known.kinds)
 
 
-def measure(
-  models: Mapping[str, Callable],
-  examples: Examples,
-  contract,
-  class_names,
-  draws: int = bootstrap.DRAWS,
+def shares(
+  models: Mapping[str, Callable], examples: Examples, contract, class_names
 ) -> dict:
-  """Shares inside the defining waves, per class and over all of them.
+  """Shares inside the defining waves, of every recording and each model.
 
   Every recording counts once for each of its classes that waves define.
 
   Args:
     models: name -> (ecg [B, L, C], classes [B]) -> attributions, as from
-      `make_integrated_gradients` with its variables; the first is the one
-      under test, differences are the first minus each other.
+      `make_integrated_gradients` with its variables.
     examples: the recordings.
     contract: their `InputContract` (rate, length and leads are used).
     class_names: of the classifier, K.
-    draws: of the patient bootstrap.
 
   Returns:
-    JSON-able: `num_records`, `classes` and `all` (see `_entry`), `skipped`
-    (class -> why), `completeness_gap` (model -> 95th percentile over the
-    recordings of |sum of attributions - logit change| / |logit change|).
+    JSON-able: `num_records`; `completeness_gap` (model -> 95th percentile over
+    the recordings of |sum of attributions - logit change| / |logit change|);
+    `shares`, class -> list of {'row', 'patient', 'time', 'amplitude', and one
+    for each model}.
   """
   pairs = [
     (row, k)
@@ -145,30 +140,60 @@ def measure(
     inside, span = (np.stack(part) for part in zip(*marked))
     ecg = examples.ecg[rows]
     size = len(chunk)
-    shares = {
+    parts = {
       'time': share_inside(np.ones_like(span), inside, span),
       'amplitude': share_inside(np.abs(ecg[:size]), inside, span),
     }
     for name, attribute in models.items():
       values, change = (np.asarray(x)[:size] for x in attribute(ecg, classes))
-      shares[name] = share_inside(np.abs(values), inside, span)
+      parts[name] = share_inside(np.abs(values), inside, span)
       gaps[name] += list(
         np.abs(values.sum(axis=(1, 2)) - change)
         / np.maximum(np.abs(change), 1e-6)
       )
     for at, (row, k) in enumerate(chunk):
-      one = {name: share[at] for name, share in shares.items()}
+      one = {name: float(part[at]) for name, part in parts.items()}
       # A recording without such a wave (no P in fibrillation) says nothing.
       if inside[at].any() and not np.isnan(list(one.values())).any():
-        found[class_names[k]].append((examples.patients[row], one))
+        who = {'row': row, 'patient': int(examples.patients[row])}
+        found[class_names[k]].append(who | one)
+  return {
+    'num_records': len(examples.ecg),
+    'completeness_gap': {
+      name: float(np.quantile(gap, 0.95)) for name, gap in gaps.items() if gap
+    },
+    'shares': found,
+  }
+
+
+def measure(
+  runs: Sequence[Mapping], models: Sequence[str], draws: int = bootstrap.DRAWS
+) -> dict:
+  """Mean shares per class and over all of them, with intervals.
+
+  Args:
+    runs: from `shares` on the same recordings, one for each training seed; a
+      recording's share is the mean over the seeds.
+    models: names; the first is the one under test, differences are the first
+      minus each other.
+    draws: of the patient bootstrap.
+
+  Returns:
+    JSON-able: `num_records`, `classes` and `all` (see `_entry`), `skipped`
+    (class -> why), `completeness_gap` (model -> the largest of the runs).
+  """
+  found = {
+    name: _mean_over_runs([run['shares'][name] for run in runs])
+    for name in runs[0]['shares']
+  }
   classes = {
-    name: _entry(list(models), rows, draws, waves.DEFINING[name])
+    name: _entry(models, rows, draws, waves.DEFINING[name])
     for name, rows in found.items()
     if len(rows) >= MIN_RECORDS
   }
   everything = [row for name in classes for row in found[name]]
   result = {
-    'num_records': len(examples.ecg),
+    'num_records': runs[0]['num_records'],
     'classes': classes,
     'skipped': {
       name: f'{len(rows)} recordings with marked waves'
@@ -178,12 +203,27 @@ def measure(
       if name not in classes
     },
     'completeness_gap': {
-      name: float(np.quantile(gap, 0.95)) for name, gap in gaps.items() if gap
+      name: max(run['completeness_gap'][name] for run in runs)
+      for name in runs[0]['completeness_gap']
     },
   }
   if everything:
-    result['all'] = _entry(list(models), everything, draws)
+    result['all'] = _entry(models, everything, draws)
   return result
+
+
+def _mean_over_runs(runs: Sequence[Sequence[Mapping]]) -> list[dict]:
+  """One dict for each recording that has a share in every run."""
+  by_row = [{one['row']: one for one in run} for run in runs]
+  common = set.intersection(*(set(rows) for rows in by_row))
+  return [
+    {
+      name: float(np.mean([rows[one['row']][name] for rows in by_row]))
+      for name in one
+    }
+    for one in runs[0]
+    if one['row'] in common
+  ]
 
 
 def _entry(models, rows, draws: int, kinds=()) -> dict:
@@ -191,7 +231,7 @@ def _entry(models, rows, draws: int, kinds=()) -> dict:
 
   Args:
     models: names, the one under test first.
-    rows: (patient, {share name: value}) of each recording.
+    rows: share name -> value, and `patient`, of each recording.
     draws: of the patient bootstrap.
     kinds: the defining waves.
 
@@ -200,8 +240,8 @@ def _entry(models, rows, draws: int, kinds=()) -> dict:
     differences `minus_time` and `minus_amplitude`, and for each other model
     its share and the difference to it, `minus_<model>`.
   """
-  patients = [patient for patient, _ in rows]
-  column = lambda name: np.array([one[name] for _, one in rows])
+  column = lambda name: np.array([one[name] for one in rows])
+  patients = column('patient')
   mean = lambda values: bootstrap.mean_with_interval(values, patients, draws)
   first, *others = models
   entry = {
@@ -216,7 +256,7 @@ def _entry(models, rows, draws: int, kinds=()) -> dict:
 
 
 def section(
-  part: Mapping[str, Mapping], titles: Mapping[str, str], pictures
+  part: Mapping[str, Mapping], titles: Mapping[str, str], pictures=()
 ) -> report.Section:
   """Tables of the shares, and the plots.
 
@@ -227,35 +267,58 @@ def section(
   """
   parts = []
   for name, measured in part.items():
-    entries = dict(measured['classes'])
-    if 'all' in measured:
-      entries['all'] = measured['all']
-    if not entries:
+    if measured['classes']:
+      parts.append(_table(measured, titles[name]))
+    else:
       parts.append(f'{titles[name]}: no class could be measured.')
-      continue
-    shares = [
-      key for key in next(iter(entries.values()))
-      if key not in ('num_records', 'waves')
-    ]  # fmt: skip
-    rows = [
-      [label, ' '.join(entry['waves']), str(entry['num_records']),
-       *(tables.cell(entry[key]) for key in shares)]
-      for label, entry in entries.items()
-    ]  # fmt: skip
-    gap = ', '.join(
-      f'{model} {value:.1%}'
-      for model, value in measured['completeness_gap'].items()
-    )
-    skipped = ', '.join(measured['skipped'])
-    caption = (
-      f'{titles[name]}: share of |attribution| inside the waves that define '
-      'the class, beside the share of time and of |signal| there; mean over '
-      'recordings with the class, 95 % intervals by patient. Completeness gap '
-      f'(95th percentile): {gap}.'
-    )
-    caption += f' Not measured: {skipped}.' if skipped else ''
-    header = ['class', 'waves', 'recordings', *shares]
-    parts.append(
-      tables.Table([h.replace('_', ' ') for h in header], rows, caption)
-    )
   return report.Section('Where the classifier looks', [*parts, *pictures])
+
+
+def _table(measured: Mapping, title: str) -> tables.Table:
+  """One row a class."""
+  entries = {**measured['classes'], 'all': measured['all']}
+  keys = [k for k in measured['all'] if k not in ('num_records', 'waves')]
+  rows = [
+    [label, ' '.join(entry['waves']), str(entry['num_records']),
+     *(tables.cell(entry[key]) for key in keys)]
+    for label, entry in entries.items()
+  ]  # fmt: skip
+  gap = ', '.join(
+    f'{model} {value:.1%}'
+    for model, value in measured['completeness_gap'].items()
+  )
+  skipped = ', '.join(measured['skipped'])
+  caption = (
+    f'{title}: share of |attribution| inside the waves that define the class, '
+    'beside the share of time and of |signal| there; mean over recordings with '
+    'the class, 95 % intervals by patient. Completeness gap (95th percentile): '
+    f'{gap}.'
+  )
+  caption += f' Not measured: {skipped}.' if skipped else ''
+  header = ['class', 'waves', 'recordings', *keys]
+  return tables.Table([h.replace('_', ' ') for h in header], rows, caption)
+
+
+def size_table(parts: Mapping[str, Mapping], title: str) -> tables.Table:
+  """One row per number of labels, over all classes together.
+
+  Args:
+    parts: size in words -> from `measure`.
+    title: what the recordings are.
+  """
+  everything = {
+    size: measured['all'] for size, measured in parts.items()
+    if 'all' in measured
+  }  # fmt: skip
+  keys = [k for k in next(iter(everything.values()), ()) if k != 'waves']
+  rows = [
+    [size, *(str(entry[k]) if k == 'num_records' else tables.cell(entry[k])
+             for k in keys)]
+    for size, entry in everything.items()
+  ]  # fmt: skip
+  caption = (
+    f'{title}: share of |attribution| inside the waves that define the class; '
+    'all classes, mean over recordings and seeds, 95 % intervals by patient.'
+  )
+  return tables.Table(['labels', *(k.replace('_', ' ') for k in keys)], rows,
+                      caption)  # fmt: skip

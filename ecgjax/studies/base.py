@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ecgjax import config as config_lib
 from ecgjax import evaluate
 from ecgjax import train as train_lib
+from ecgjax.training import checkpoints
 
 
 class Study(NamedTuple):
@@ -38,6 +39,27 @@ def run_config(config, without: Sequence[str] = (), **changes):
   for name in ('study', 'pretrain', *without):
     fields.pop(name)
   return config_lib.from_json(fields | changes)
+
+
+def best_run(config, folder: pathlib.Path, arm: str) -> pathlib.Path:
+  """Work folder of the arm's training that is best on validation."""
+
+  def figure(run):
+    checkpointer = checkpoints.Checkpointer(
+      run / 'checkpoints',
+      best_metric=config.best_metric,
+      best_mode=config.best_mode,
+    )
+    metadata = checkpointer.metadata(checkpointer.best_step())
+    return metadata['metrics'][config.best_metric]
+
+  rates = config.study[f'{arm}_learning_rates']
+  return max((folder / run_name(arm, rate) for rate in rates), key=figure)
+
+
+def run_name(arm: str, learning_rate: float) -> str:
+  """Of the folder of one training in its cell."""
+  return f'{arm}-rate{learning_rate:g}'
 
 
 def train_classifier(
@@ -73,7 +95,7 @@ def train_classifier(
       config, seed=seed, init_from=init_from, optimizer=optimizer,
       batch_size=min(config.batch_size, largest),
     )  # fmt: skip
-    name = f'{arm}-rate{rate:g}'
+    name = run_name(arm, rate)
     trained = train_lib.train_on(
       run, folder / name, data, f'{folder.name} {name}'
     )

@@ -8,6 +8,7 @@ protocol, sections 2, 3 and 7; longitudinal, section 7.
 """
 
 import itertools
+import json
 import logging
 import pathlib
 import time
@@ -17,12 +18,12 @@ import jax
 import numpy as np
 
 from ecgjax import config as config_lib
-from ecgjax import evaluate
+from ecgjax import evaluate, evaluate_attribution, restored
 from ecgjax import train as train_lib
-from ecgjax.data import input_pipeline, sources
+from ecgjax.data import input_pipeline, ludb_waves, sources
 from ecgjax.data import splits as splits_lib
 from ecgjax.data import table as table_lib
-from ecgjax.evaluation import label_efficiency, report, tables
+from ecgjax.evaluation import attribution, label_efficiency, report, tables
 from ecgjax.evaluation import metrics as metrics_lib
 from ecgjax.evaluation import results as results_lib
 from ecgjax.studies import base
@@ -30,6 +31,7 @@ from ecgjax.training import checkpoints
 
 logger = logging.getLogger(__name__)
 ARMS = ('random_probe', 'scratch', 'probe', 'finetune')
+LOOKING = ('finetune', 'scratch')  # whose attributions are measured
 
 
 def make(config, data, workdir: pathlib.Path) -> base.Study:
@@ -39,7 +41,9 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
     config: a supervised config with `pretrain` (fields of the pretraining
       run, beside the common ones) and `study`: `fractions` of the training
       patients or `num_records` (0: all), `seeds`, `scratch_learning_rates`
-      and `finetune_learning_rates`.
+      and `finetune_learning_rates`; `attribution` measures where fine-tuned
+      classifiers and those from scratch look, on simulated ECGs and, with
+      `ludb_dir`, on LUDB.
     data: `data.sources.Data`.
     workdir: of the study; pretrainings are kept in its `runs/`.
 
@@ -48,6 +52,8 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
   """
   subsets = subset_sizes(config.study, len(data.labelled['train']))
   check_support(data.labelled['test'])
+  if config.study.ludb_dir:
+    ludb_waves.read_diagnoses(config.study.ludb_dir)
   grid = {
     f'{name}-seed{seed}': (seed, size)
     for seed, (name, size) in itertools.product(config.study.seeds, subsets)
@@ -178,6 +184,15 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
     config, {arm: scores[arm] for arm in ARMS}, data.labelled, 'finetune'
   )
   results_lib.write_predictions(folder / 'predictions.npz', **predictions)
+  if config.study.attribution:
+    models = {
+      arm: restored.restore_model(base.best_run(config, folder, arm))
+      for arm in LOOKING
+    }
+    method = models['finetune'].method  # one program for both
+    models = {k: model._replace(method=method) for k, model in models.items()}
+    shares = evaluate_attribution.measure_shares(models, config.study.ludb_dir)
+    results_lib.write_text(folder / 'attribution.json', json.dumps(shares))
   results = results_lib.assemble(
     evaluation,
     **_facts(config, data, time.monotonic() - started),
@@ -279,10 +294,18 @@ def _summarise(
     examples_per_second=last['examples_per_second'],
     seeds=list(seeds),
     label_efficiency=efficiency,
-    study=config_lib.to_json(config.study),
+    study={
+      k: v for k, v in config_lib.to_json(config.study).items()
+      if k != 'ludb_dir'
+    },
     budget=budget(config),
-  )
+  )  # fmt: skip
   built = tables.efficiency_tables(efficiency)
+  sections = []
+  if config.study.attribution:
+    results['attribution'], section = _attribution(config, names, cells, sizes)
+    built += [part for part in section.parts if isinstance(part, tables.Table)]
+    sections.append(section)
   text = f'{budget(config)}\n\n' + '\n\n'.join(
     table.markdown() for table in built
   )
@@ -302,10 +325,47 @@ def _summarise(
     title=f'Label efficiency of {config.pretrain.method}',
     predictions=predictions,
     efficiency=efficiency,
-    sections=[report.errors_section(mistakes, test.class_names, load)],
+    sections=[
+      *sections,
+      report.errors_section(mistakes, test.class_names, load),
+    ],
   )
   logger.info('%s', text)
   return results
+
+
+def _attribution(config, names, cells, sizes):
+  """Shares inside the defining waves by number of labels, and their tables."""
+  found = {
+    name: [
+      json.loads((cells[name, seed] / 'attribution.json').read_text())
+      for seed in config.study.seeds
+    ]
+    for name in names
+  }
+  measured = {  # examples -> subset -> ...
+    examples: {
+      name: attribution.measure(
+        [run[examples] for run in found[name]], LOOKING, config.bootstrap_draws
+      )
+      for name in names
+    }
+    for examples in found[names[0]][0]
+  }
+  parts = [
+    'Integrated gradients of the logit of a class that the recording has; '
+    f'"attribution" is that of {LOOKING[0]}. For reference: the share of time '
+    'and of |signal| inside the same waves.'
+  ]
+  for examples, by_size in measured.items():
+    title = evaluate_attribution.TITLES[examples]
+    words = {f'{n} records': by_size[name] for n, name in zip(sizes, names)}
+    parts.append(attribution.size_table(words, title))
+    for size, one in words.items():
+      parts += attribution.section(
+        {examples: one}, {examples: f'{title}, {size}'}
+      ).parts
+  return measured, report.Section('Where the classifiers look', parts)
 
 
 def budget(config) -> str:

@@ -294,6 +294,9 @@ DAMAGES = {
   'gain_nan': Damage('gain_malformed', _gain('nan/mV', 4)),
   'gain_negative': Damage('gain_malformed', _gain('-{}/mV', 8)),
   'gain_absent': Damage('gain_malformed', header=_drop_gain),
+  'gain_1e308': Damage('gain_malformed', _gain('1e308/mV')),
+  'gain_1e-300': Damage('gain_malformed', _gain('1e-300/mV', 2)),
+  'baseline_huge': Damage('gain_malformed', _gain('{}(999999999999)/mV', 5)),
   'unit_pressure': Damage('unit_unknown', _gain('{}/mmHg')),
   # Leads.
   'leads_11': Damage('missing_lead', _columns(*range(11))),
@@ -301,6 +304,7 @@ DAMAGES = {
   'leads_15': Damage('extra_lead', _columns(*ALL, 'vx', 'vy', 'vz')),
   'lead_twice': Damage('duplicate_lead', _names(*leads_lib.LEADS[:11], 'V1')),
   'lead_added_twice': Damage('duplicate_lead', _columns(*ALL, 'V2')),
+  'lead_copied': Damage('duplicate_lead', _order([*range(11), 9])),
   'lead_unknown': Damage('unknown_lead', _names('MLII', *leads_lib.LEADS[1:])),
   'lead_nameless': Damage('unknown_lead', _names(*leads_lib.LEADS[:11], '')),
   'swapped_I_II': Damage('limb_swapped', _swap(0, 1)),
@@ -344,6 +348,7 @@ DAMAGES = {
   'header_accent': Damage(
     'header_encoding', header=lambda text: text.replace('0 ', '\u00e9 ', 1)
   ),
+  'header_null': Damage('header_encoding', header=_replace('.dat', '.d\0t')),
   'header_garbage': Damage('header_malformed', header=lambda text: 'hello\n'),
   'header_count': Damage('header_malformed', header=_record_line(3, 'many')),
   'signals_13': Damage('header_signal_count', header=_record_line(1, '13')),

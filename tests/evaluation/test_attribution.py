@@ -1,5 +1,6 @@
 """Integrated gradients, waves and shares, against NumPy and closed forms."""
 
+import json
 import types
 
 import jax
@@ -143,9 +144,9 @@ def test_measure():
   alike = lambda ecg, classes: (np.ones_like(ecg), change(ecg))
   signal = lambda ecg, classes: (ecg, change(ecg))
   models = {'model': looks, 'alike': alike, 'signal': signal}
-  result = attribution.measure(
-    models, some, CONTRACT, ('LBBB', 'PVC', 'SB'), draws=1000
-  )
+  shares = attribution.shares(models, some, CONTRACT, ('LBBB', 'PVC', 'SB'))
+  shares = json.loads(json.dumps(shares))
+  result = attribution.measure([shares], tuple(models), draws=1000)
   entry = result['classes']['LBBB']
   assert entry['num_records'] == 12 and entry['waves'] == ['qrs']
   assert entry['attribution'] == {'value': 1.0, 'ci95': [1.0, 1.0]}
@@ -174,22 +175,40 @@ def test_measure():
   assert result['completeness_gap']['model'] == pytest.approx(43)
 
 
+def test_seeds_are_averaged_by_recording():
+  one = {'time': 0.5, 'amplitude': 0.5}
+  row = lambda k, share: {'row': k, 'patient': k, 'model': share} | one
+  runs = [
+    {'num_records': 7, 'completeness_gap': {'model': gap},
+     'shares': {'LBBB': [row(k, share + k / 10) for k in rows]}}
+    for share, gap, rows in ((0.1, 0.2, range(6)), (0.3, 0.1, range(1, 7)))
+  ]  # fmt: skip
+  result = attribution.measure(runs, ['model'], 1000)
+  entry = result['classes']['LBBB']
+  assert entry['num_records'] == 5  # those that have a share in both
+  assert entry['attribution']['value'] == pytest.approx(0.2 + 0.3)
+  assert entry['minus_time']['value'] == pytest.approx(0)
+  assert result['completeness_gap'] == {'model': 0.2}
+
+
 def test_few_records_are_not_measured():
   change = lambda ecg, classes: (ecg, np.ones(len(ecg)))
   few = examples(('LBBB',), num=attribution.MIN_RECORDS - 1)
-  result = attribution.measure({'model': change}, few, CONTRACT, ('LBBB',))
+  shares = attribution.shares({'model': change}, few, CONTRACT, ('LBBB',))
+  result = attribution.measure([shares], ['model'])
   assert result['classes'] == {} and 'all' not in result
   assert result['skipped'] == {'LBBB': '4 recordings with marked waves'}
 
 
 def test_section(tmp_path):
   model = lambda ecg, classes: (ecg, np.ones(len(ecg)))
-  part = {
-    'made': attribution.measure(
-      {'model': model}, examples(('LBBB',)), CONTRACT, ('LBBB', 'SB'), 1000
-    )
-  }
-  section = attribution.section(part, {'made': 'Made up'}, [])
+  shares = attribution.shares(
+    {'model': model}, examples(('LBBB',)), CONTRACT, ('LBBB', 'SB')
+  )
+  part = {'made': attribution.measure([shares], ['model'], 1000)}
+  section = attribution.section(part, {'made': 'Made up'})
+  table = attribution.size_table({'9 records': part['made']}, 'Made up')
+  assert [row[:2] for row in table.rows] == [['9 records', '12']]
   report.write_page(tmp_path / 'page.html', 'x', [section])
   text = (tmp_path / 'page.html').read_text()
   assert 'Made up' in text and 'minus amplitude' in text
