@@ -301,6 +301,9 @@ def run(argv: list[str] | None = None) -> int:
   form = flags.format
   if form is None:
     form = 'json' if flags.output.endswith('.json') else 'csv'
+  folder = os.path.dirname(os.path.abspath(flags.output))
+  if not os.path.isdir(folder):
+    raise ValueError(f'--output={flags.output}: there is no folder {folder}')
   sources = find_sources(flags.records)
   model = restored.restore_model(flags.checkpoint)
   given = tuple(name for name in flags.leads.split(',') if name)

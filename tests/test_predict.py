@@ -5,6 +5,8 @@ import functools
 import io
 import json
 import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -257,6 +259,18 @@ def test_nothing_can_be_done(lcd, classifier, raw, capsys, tmp_path):
   line = failure(capsys, f'--checkpoint={classifier}', '--leads=II', plain)
   assert 'needs II, V1 for its probabilities, or ask for --features' in line
   line = failure(capsys, f'--checkpoint={lcd}')
+  assert 'RECORD' in line
+  nowhere = f'--output={tmp_path}/none/out.csv'
+  line = failure(capsys, f'--checkpoint={lcd}', nowhere, plain)
+  assert 'there is no folder' in line
+
+
+def test_as_a_program_of_its_own():
+  """Where this module is called `__main__`."""
+  command = [sys.executable, '-m', 'ecgjax.predict', '--checkpoint=x']
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 2 and done.stdout == ''
+  (line,) = done.stderr.splitlines()
   assert 'RECORD' in line
 
 
