@@ -1,5 +1,7 @@
 """What the files in `configs/` share: common fields, arguments, checks."""
 
+import pathlib
+
 import ml_collections
 
 from ecgjax import leads
@@ -79,6 +81,8 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.data.single_label = False  # drop records with several labels
   config.data.allow_leak = False  # True marks the result
   config.data.resident = True  # one device: training split in its memory
+  config.data.extra = ()  # work folders of --mode=generate; supervised only
+  config.data.oversample = 0.0  # share up to which rare classes are repeated
 
   config.model = ml_collections.ConfigDict()
   config.model.name = 'vgg1d'
@@ -182,6 +186,8 @@ def to_json(config) -> dict:
 def identity(config) -> dict:
   """`to_json` without the places where the data lie."""
   fields = to_json(config)
+  extra = [pathlib.PurePath(path).name for path in fields['data']['extra']]
+  fields['data']['extra'] = extra
   for name in PLACES:
     fields['data'].pop(name)
   return fields

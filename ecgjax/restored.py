@@ -32,6 +32,7 @@ class Restored(NamedTuple):
     class_names: of the classifier; () without one.
     config: of the run.
     digest: sha256 of `params` and `model_state`.
+    fingerprint: sha256 of its training data.
   """
 
   method: base.Method
@@ -42,6 +43,7 @@ class Restored(NamedTuple):
   class_names: tuple[str, ...]
   config: ml_collections.ConfigDict
   digest: str
+  fingerprint: str = ''
 
 
 def restore_model(directory) -> Restored:
@@ -73,6 +75,7 @@ def restore_model(directory) -> Restored:
   return Restored(
     method, contract, params, model_state, int(arrays['step']), class_names,
     config, checkpoints.digest([params, model_state]),
+    metadata.get('fingerprint', ''),
   )  # fmt: skip
 
 

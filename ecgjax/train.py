@@ -83,19 +83,27 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
     ValueError, Interrupted, NonFiniteLoss: see `train`.
   """
   from ecgjax import evaluate
-  from ecgjax.data import input_pipeline, sources
+  from ecgjax.data import extra, input_pipeline, sources
   from ecgjax.methods import supervised as supervised_lib
 
   workdir_lib.check(config, workdir)
   supervised = config.best_metric == 'validation_macro_auroc'
+  for field in ('extra', 'oversample'):
+    if config.data[field] and not supervised:
+      raise ValueError(
+        f'config.data.{field} needs a supervised config, this is one of '
+        f'{config.method}'
+      )
   splits = data.labelled if supervised else data.splits
+  training = extra.join(splits['train'], extra.open_extra(config, data))
   batches = sources.make_batches(
     config,
-    splits['train'],
+    training,
     splits['validation'],
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     on_device=config.data.resident and jax.device_count() == 1,
+    real=splits['train'],
   )
   resolved = config.copy_and_resolve_references()
   resolved.num_steps = config.num_steps or (
@@ -106,7 +114,7 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
       raise ValueError(
         'config.supervised: give class_weights or balance_classes, not both'
       )
-    columns = splits['train'].columns
+    columns = training.columns
     resolved.supervised.class_weights = supervised_lib.balanced_weights(
       columns['label'], columns['label_mask'], config.supervised.task
     )
@@ -123,7 +131,7 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
     batches.train,
     validate=validate,
     initialise=initialise,
-    fingerprint=input_pipeline.fingerprint(splits['train'])['sha256'],
+    fingerprint=input_pipeline.fingerprint(training)['sha256'],
     class_names=splits['train'].class_names if supervised else (),
     description=description,
   )

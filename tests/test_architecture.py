@@ -28,6 +28,8 @@ MAY_IMPORT = {
   'data': {'synthesis'},
   'evaluation': {'data', 'synthesis'},
 }
+# An entry point of `main` like `train` and `study`, in the room of its subject.
+ENTRY = ('synthesis/generate.py', 'synthesis/generate_inputs.py')
 HEAVY = {'tensorflow', 'tensorflow_datasets', 'wfdb', 'h5py'}
 
 
@@ -36,7 +38,10 @@ def modules():
 
 
 def room(path: pathlib.Path) -> str:
-  parts = path.relative_to(PACKAGE).with_suffix('').parts
+  place = path.relative_to(PACKAGE)
+  if place.as_posix() in ENTRY:
+    return place.stem
+  parts = place.with_suffix('').parts
   return parts[0] if parts[0] != '__init__' else ''
 
 

@@ -27,6 +27,7 @@ from ecgjax.data import readers, resample, tally, validate
 SECONDS = 10  # length of every stored ECG
 _LARGEST = 32767  # int16 without the value that means "missing"
 _HASHED_SAMPLES = 1000
+_GAIN = 1000  # units per millivolt of tracings that were computed
 _FILTER_REACH = 10  # samples at the lower of two rates
 _CHUNK = 16  # records per task of a worker
 _CHUNKS_AHEAD = 32  # bounds the memory of results that wait for their turn
@@ -195,6 +196,26 @@ def _store(recording, residual: float, rate: float | str) -> Converted:
     content_hash(recording),
     recording.checksum_checked,
     recording.comments,
+  )
+
+
+def from_millivolts(ecg: np.ndarray) -> Converted:
+  """What is stored of a tracing that was computed: [T, 12] millivolts."""
+  units = np.rint(np.clip(ecg * _GAIN, -_LARGEST, _LARGEST)).astype(np.int16)
+  residual = leads_lib.limb_residual(np, units.astype(np.float64))
+  return Converted(
+    ecg=units,
+    gain=np.full(12, _GAIN, np.float32),
+    baseline=np.zeros(12, np.float32),
+    lead_mask=np.ones(12, bool),
+    valid_len=len(units),
+    cut=False,
+    residual=float(np.percentile(residual, 95)),
+    content_hash=hashlib.sha256(
+      units[:_HASHED_SAMPLES].astype('<i2').tobytes()
+    ).hexdigest(),
+    checksum_checked=True,
+    comments=(),
   )
 
 

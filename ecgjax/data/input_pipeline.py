@@ -281,6 +281,7 @@ def train_batches(
   start_step: int = 0,
   process_index: int = 0,
   process_count: int = 1,
+  repeats: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Training batches without end.
 
@@ -295,6 +296,7 @@ def train_batches(
     start_step: first step; the batches before it cost nothing.
     process_index: this host, h.
     process_count: number of hosts, P.
+    repeats: how often each row occurs in an epoch, see `order.repeats`.
 
   Yields:
     Batches of b rows, see the module.
@@ -305,7 +307,7 @@ def train_batches(
   """
   chunks = order.train_rows(
     split.position, split.window, batch_size, seed, start_step,
-    process_index, process_count,
+    process_index, process_count, repeats,
   )  # fmt: skip
   return batches(split, chunks)
 

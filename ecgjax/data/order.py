@@ -67,12 +67,15 @@ def train_rows(
   start_step: int = 0,
   process_index: int = 0,
   process_count: int = 1,
+  repeats: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
   """Rows of the training batches, without end.
 
   Host h of P takes columns [h b, (h + 1) b) of the global batch, b = B / P, so
   that the hosts together see exactly the batches of one host. What remains of
   an epoch after the last full batch is dropped; no batch spans two epochs.
+  With `repeats` ([n] integers from 1 on) an epoch holds row i that many times;
+  the copies are shuffled like rows of their own.
 
   Yields:
     One [steps, b] array per epoch; the first begins at `start_step`.
@@ -80,6 +83,13 @@ def train_rows(
   Raises:
     ValueError: if B is not a multiple of P or exceeds the number of rows.
   """
+  if repeats is None:
+    repeats = np.ones(len(position), int)
+  source = np.repeat(np.arange(len(position)), repeats)
+  first_copy = np.repeat(np.cumsum(repeats) - repeats, repeats)
+  copy = (np.arange(len(source)) - first_copy).astype(np.uint64)
+  position = position[source].astype(np.uint64) + (copy << np.uint64(40))
+  window = window[source]
   steps = steps_per_epoch(len(position), batch_size)
   hosts = _host_slice(batch_size, process_index, process_count)
 
@@ -87,10 +97,32 @@ def train_rows(
     first_epoch, step = divmod(start_step, steps)
     for epoch in itertools.count(first_epoch):
       rows = epoch_order(position, window, seed, epoch)[: steps * batch_size]
-      yield rows.reshape(steps, batch_size)[step:, hosts]
+      yield source[rows].reshape(steps, batch_size)[step:, hosts]
       step = 0
 
   return generate()
+
+
+def repeats(label: np.ndarray, mask: np.ndarray, share: float) -> np.ndarray:
+  """How often each row of an epoch is read so that no class is rarer than that.
+
+  A class with n of N rows reaches the share s when each of them occurs
+  s (N - n) / (n (1 - s)) times, rounded and at least once; a row with several
+  classes follows the rarest of them.
+
+  Args:
+    label: [N, K], positive where nonzero.
+    mask: [N, K], 0 where not annotated.
+    share: s in (0, 1).
+
+  Returns:
+    [N] integers from 1 on.
+  """
+  positive = (label > 0) & (mask > 0)
+  count = positive.sum(axis=0)
+  wanted = share * (len(label) - count) / (np.maximum(count, 1) * (1 - share))
+  factor = np.maximum(np.floor(wanted + 0.5), 1).astype(int)  # [K]
+  return np.where(positive, factor, 1).max(axis=1, initial=1)
 
 
 def eval_rows(

@@ -123,6 +123,16 @@ def build(
   return builder, False
 
 
+def write(builder) -> None:
+  """Writes the data set of a builder that needs no recordings.
+
+  It appears when it is complete, or not at all; one that is there stays.
+  """
+  with _lock(builder):
+    if not _is_prepared(builder):
+      _prepare(builder, '')
+
+
 def open_builder(data, process_index: int = 0):
   """The data set that `config.data` names, built on first use.
 

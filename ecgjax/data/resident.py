@@ -47,11 +47,12 @@ def train_batches(
   start_step: int = 0,
   process_index: int = 0,
   process_count: int = 1,
+  repeats: np.ndarray | None = None,
 ) -> Iterator[dict[str, jax.Array]]:
   """As `input_pipeline.train_batches`, from the arrays of `load`."""
   chunks = order.train_rows(
     split.position, split.window, batch_size, seed, start_step,
-    process_index, process_count,
+    process_index, process_count, repeats,
   )  # fmt: skip
   mask = jnp.ones(batch_size // process_count, jnp.float32)
   return (

@@ -10,7 +10,14 @@ import ml_collections
 import numpy as np
 
 from ecgjax import leads as leads_lib
-from ecgjax.data import input_pipeline, leakage, patients, prepare, resident
+from ecgjax.data import (
+  input_pipeline,
+  leakage,
+  order,
+  patients,
+  prepare,
+  resident,
+)
 from ecgjax.data import splits as splits_lib
 
 logger = logging.getLogger(__name__)
@@ -91,7 +98,7 @@ class Batches(NamedTuple):
   """What a run's loop reads of one split.
 
   Attributes:
-    steps_per_epoch: full training batches.
+    steps_per_epoch: full batches of one pass over the real records.
     train: start step -> iterator of NumPy (or device) batches.
     validate: () -> the full validation batches of the training kind, for the
       loss of a pretext task.
@@ -110,6 +117,7 @@ def make_batches(
   process_index: int = 0,
   process_count: int = 1,
   on_device: bool = False,
+  real=None,
 ) -> Batches:
   """Batches of records, or of patients where `config.longitudinal` says so.
 
@@ -120,6 +128,11 @@ def make_batches(
     process_index: this host.
     process_count: number of hosts.
     on_device: keep the training signals in device memory (records only).
+    real: the split whose epochs are the budget, where `train` holds generated
+      ECGs as well; neither these nor `config.data.oversample` buy updates.
+
+  Raises:
+    ValueError: if `config.data.oversample` is no share.
   """
   options = {
     'seed': config.seed,
@@ -134,7 +147,15 @@ def make_batches(
       ),
       lambda: patients.eval_batches(validation, config),
     )
-  size = config.batch_size
+  size, share = config.batch_size, config.data.oversample
+  if share:
+    if not 0 < share < 1:
+      raise ValueError(
+        f'config.data.oversample is {share:g}; it is a share, like 0.1'
+      )
+    options['repeats'] = order.repeats(
+      train.columns['label'], train.columns['label_mask'], share
+    )
   if on_device:
     arrays = resident.load(train)
     source = functools.partial(resident.train_batches, train, arrays, size)
@@ -142,7 +163,7 @@ def make_batches(
     source = functools.partial(input_pipeline.train_batches, train, size)
   eval_size = min(size, len(validation))
   return Batches(
-    input_pipeline.steps_per_epoch(train, size),
+    input_pipeline.steps_per_epoch(train if real is None else real, size),
     lambda step: source(start_step=step, **options),
     lambda: itertools.islice(
       input_pipeline.eval_batches(validation, eval_size),

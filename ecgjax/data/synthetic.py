@@ -42,12 +42,10 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ecgjax import leads as leads_lib
 from ecgjax.data import base, convert, splits
 from ecgjax.synthesis import cohort, simulator
 
 SIZES = {'tiny': 64, 'small': 2_000, 'medium': 10_000}  # patients
-GAIN = 1000  # units per millivolt
 _BATCH = 256  # records that are simulated at a time
 _VARIANTS = {
   'single': {'labels': 'single'},
@@ -231,7 +229,7 @@ class Synthetic(base.EcgBuilder):
       # Always full batches: compiled once.
       rows += rows[:1] * (_BATCH - len(rows))
       for entry, ecg in zip(part, self._simulate(*zip(*rows))):
-        result = _convert(ecg)
+        result = convert.from_millivolts(ecg)
         self._progress.update()
         self._tally.add(entry, result)
         yield entry, result
@@ -244,23 +242,3 @@ class Synthetic(base.EcgBuilder):
         config.seed, patients, records, factors, config.recording()
       )
     return np.asarray(ecg)
-
-
-def _convert(ecg: np.ndarray) -> convert.Converted:
-  """What is stored of a tracing [T, 12] in millivolts."""
-  units = np.rint(np.clip(ecg * GAIN, -32767, 32767)).astype(np.int16)
-  residual = leads_lib.limb_residual(np, units.astype(np.float64))
-  return convert.Converted(
-    ecg=units,
-    gain=np.full(12, GAIN, np.float32),
-    baseline=np.zeros(12, np.float32),
-    lead_mask=np.ones(12, bool),
-    valid_len=len(units),
-    cut=False,
-    residual=float(np.percentile(residual, 95)),
-    content_hash=hashlib.sha256(
-      units[:1000].astype('<i2').tobytes()
-    ).hexdigest(),
-    checksum_checked=True,
-    comments=(),
-  )

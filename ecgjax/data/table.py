@@ -15,6 +15,7 @@ shorter data set.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -62,8 +63,8 @@ def read_shards(
   """Reads some fields of all records of some shards, in order.
 
   Args:
-    files: paths of TFRecord files in the folder of a prepared data set, at
-      least one.
+    files: paths of TFRecord files in the folders of prepared data sets, those
+      of a folder in a row.
     lengths: number of records that each has to hold.
     names: fields to parse; the bytes of others are skipped.
 
@@ -75,6 +76,14 @@ def read_shards(
     CorruptShard: if a file is missing, fails a checksum, or holds more or
       fewer records.
   """
+  end = 0
+  for _, part in itertools.groupby(files, os.path.dirname):
+    start, end = end, end + len(list(part))
+    yield from _read_folder(files[start:end], lengths[start:end], names)
+
+
+def _read_folder(files, lengths, names):
+  """`read_shards` of files that share one schema, at least one of them."""
   import tensorflow as tf
 
   parse = _parser(os.path.dirname(files[0]), tuple(names))

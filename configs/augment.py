@@ -1,0 +1,74 @@
+"""Generated ECGs for the rare classes of a data set, from training records.
+
+  python -m ecgjax.main --mode=generate --config=configs/augment.py \\
+    --config.augment.codec=runs/vqvae --config.augment.classes="('LBBB',)" \\
+    --workdir=runs/generated
+  python -m ecgjax.main --config=configs/supervised.py \\
+    --config.data.extra="('runs/generated',)" --workdir=runs/augmented
+
+Writes a TFRecord data set, `generated.json` (what was made, refused and
+measured) and `gallery.html` (parents and children on ECG paper). Everything in
+it is labelled generated.
+
+Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=default|smoke,
+  operator=
+  A            latent mix before quantising (the default)
+  B, C, D, E   mix of codes; requantised; blocks of tokens; one cut
+  F            latent SMOTE: A among nearest neighbours
+  G            A beyond the parents; needs augment.teacher
+  reconstruction  the codec alone, a control
+  input_smote  aligned interpolation of the signals; needs no codec
+  prior        samples of a run of configs/prior.py
+  resample     a parent's codes, some drawn again from the prior
+  simulator    ecgjax's own simulator, where it knows the class
+
+Rhythm classes (fibrillation, flutter, premature beats, AV block, ...) are not
+interpolated; they need prior, resample or simulator.
+"""
+
+from ecgjax import config as config_lib
+from ecgjax import leads
+
+
+def get_config(argument: str | None = None):
+  choice = config_lib.parse_argument(
+    argument, dataset='synthetic', operator='A', preset='default'
+  )
+  config = config_lib.common(choice['dataset'])
+  config.data.leads = leads.INDEPENDENT_LEADS
+  config.data.normalisation = 'none'
+  config.augment = {
+    'operator': choice['operator'],
+    'codec': '',  # work folder of a run of configs/vqvae.py
+    'prior': '',  # of configs/prior.py
+    'teacher': '',  # of configs/supervised.py; keeps ECGs with p > .5
+    'manifest': '',  # file with the labelled training records; '': all
+    'classes': (),  # (): every class that the operator can make
+    'ratio': 1.0,  # generated : real positives, at most 5
+    'target': 0,  # positives up to which a class is filled; 0: no limit
+    'match': 'stored',  # parents share all stored statements; or 'task'
+    'align': True,  # False only to show the ghost beats
+    'law': '',  # of lambda: near, middle, uniform, beyond; '': the operator's
+    'neighbours': 5,  # of F and input_smote
+    'least_changed': 0.05,  # share of code indices that are no parent's
+    'keep': 0.6,  # share of a parent's codes that resample keeps
+    'temperature': 1.0,  # of the prior, and the next two
+    'top_k': 0,
+    'guidance': 1.0,
+    'gallery': 6,  # children on the page
+  }
+  config_lib.choose(
+    'preset', choice['preset'], {'default': _default, 'smoke': _smoke}
+  )(config)
+  return config.lock()
+
+
+def _default(config):
+  del config
+
+
+def _smoke(config):
+  if config.data.name == 'synthetic':
+    config.data.size = 'tiny'
+  config.augment.ratio = 0.5
+  config.augment.gallery = 1

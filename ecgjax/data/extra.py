@@ -1,0 +1,117 @@
+"""Generated ECGs beside the training records of a supervised run.
+
+`config.data.extra` names work folders of `--mode=generate`. Their ECGs are
+joined to the training split and to nothing else, and only where they were made
+of records that the run itself trains on.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ecgjax.data import input_pipeline
+from ecgjax.data import table as table_lib
+
+SUMMARY = 'generated.json'
+
+
+def read_summary(folder) -> dict:
+  """`generated.json` of a finished generate run.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  path = pathlib.Path(folder) / SUMMARY
+  if not path.is_file():
+    raise ValueError(
+      f'config.data.extra: {folder} holds no generated ECGs (no {SUMMARY}); '
+      'give the work folder of a finished run of --mode=generate'
+    )
+  return json.loads(path.read_text())
+
+
+def open_extra(config, data) -> list[input_pipeline.Split]:
+  """Opens what `config.data.extra` names.
+
+  Args:
+    config: of the supervised run.
+    data: `data.sources.Data` of the run.
+
+  Raises:
+    ValueError: if generated ECGs do not fit the run, or were made of records
+      that it does not train on; names the folder and the remedy.
+  """
+  return [_open(folder, config, data) for folder in config.data.extra]
+
+
+def _open(folder, config, data) -> input_pipeline.Split:
+  import tensorflow_datasets as tfds
+
+  where = f'config.data.extra: {folder}'
+  summary = read_summary(folder)
+  builder = tfds.builder_from_directory(
+    str(pathlib.Path(folder) / summary['dataset'])
+  )
+  metadata = builder.info.metadata
+  if metadata['split_sha256'] != data.split_hash:
+    raise ValueError(
+      f'{where} was generated from another data set or other splits (split '
+      f'{metadata["split_sha256"][:12]}, here {data.split_hash[:12]}); '
+      'generate from the data set of this run'
+    )
+  for field, stored in (
+    ('rate', metadata['rate']),
+    ('length', builder.info.features[table_lib.SIGNAL].shape[0]),
+  ):
+    wanted = config.data[field]
+    if stored < wanted or (field == 'rate' and stored != wanted):
+      raise ValueError(
+        f'{where} has {field} {stored:g}, config.data.{field} is {wanted:g}; '
+        'generate with a codec of that one'
+      )
+  split = input_pipeline.open_split(builder, 'train', config)
+  train = data.labelled['train']
+  if split.class_names != train.class_names:
+    raise ValueError(
+      f'{where} has the classes {", ".join(split.class_names)}, this run '
+      f'{", ".join(train.class_names)}'
+    )
+  table = table_lib.read_table(builder, 'train')
+  parents = np.concatenate([table['parent_a'], table['parent_b']])
+  foreign = np.setdiff1d(parents[parents != ''], train.record_ids)
+  if len(foreign):
+    raise ValueError(
+      f'{where} was made of {len(foreign)} records that this run does not '
+      f'train on, the first is {str(foreign[0])!r}; generate from the labelled '
+      'training records of this run'
+    )
+  return split
+
+
+def join(
+  split: input_pipeline.Split, extra: Sequence[input_pipeline.Split]
+) -> input_pipeline.Split:
+  """The training split followed by generated ECGs.
+
+  Numbers of records and patients go on where those of the split end.
+  """
+  for part in extra:
+    before, last = sum(split.shards[1]), split.window[-1] + 1
+    columns = dict(part.columns)
+    for name in ('record', 'patient'):
+      columns[name] = columns[name] + split.columns[name].max() + 1
+    both = lambda a, b: np.concatenate([a, b])
+    split = dataclasses.replace(
+      split,
+      shards=tuple(a + b for a, b in zip(split.shards, part.shards)),
+      columns={k: both(v, columns[k]) for k, v in split.columns.items()},
+      record_ids=both(split.record_ids, part.record_ids),
+      content_hashes=both(split.content_hashes, part.content_hashes),
+      position=both(split.position, part.position + before),
+      window=both(split.window, part.window + last),
+      kept=split.kept and part.kept,
+    )
+  return split
