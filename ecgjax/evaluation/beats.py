@@ -91,6 +91,29 @@ def match(
   return i, j
 
 
+def median_form(
+  ecg: np.ndarray, rate: float, peaks: np.ndarray
+) -> np.ndarray | None:
+  """The median beat of a record, sampled at 1 kHz from 200 ms before R on.
+
+  Args:
+    ecg: [L, C] mV.
+    rate: Hz.
+    peaks: [N] from `r_peaks`.
+
+  Returns:
+    [600, C] mV; None with fewer than two whole beats.
+  """
+  time = np.arange(-_BEFORE, _AFTER, 1 / _FINE)
+  centres = peaks / rate
+  inside = (centres >= _BEFORE) & (centres + _AFTER <= (len(ecg) - 1) / rate)
+  if inside.sum() < 2:
+    return None
+  spline = interpolate.CubicSpline(np.arange(len(ecg)) / rate, ecg)
+  where = centres[inside, None] + time
+  return np.median(spline(where), axis=0)  # [W, C]
+
+
 def median_beat(
   ecg: np.ndarray, rate: float, peaks: np.ndarray
 ) -> MedianBeat | None:
@@ -107,14 +130,10 @@ def median_beat(
   Returns:
     The measures; None with fewer than two whole beats.
   """
-  time = np.arange(-_BEFORE, _AFTER, 1 / _FINE)
-  centres = peaks / rate
-  inside = (centres >= _BEFORE) & (centres + _AFTER <= (len(ecg) - 1) / rate)
-  if inside.sum() < 2:
+  beat = median_form(ecg, rate, peaks)
+  if beat is None:
     return None
-  spline = interpolate.CubicSpline(np.arange(len(ecg)) / rate, ecg)
-  where = centres[inside, None] + time
-  beat = np.median(spline(where), axis=0)  # [W, C]
+  time = np.arange(-_BEFORE, _AFTER, 1 / _FINE)
   slope = np.linalg.norm(np.gradient(beat, axis=0), axis=1)
   slope = ndimage.gaussian_filter1d(slope, 0.004 * _FINE)
   steep = np.abs(time) <= _SEARCH
