@@ -37,26 +37,8 @@ def get_config(argument: str | None = None):
   config = config_lib.common(choice['dataset'])
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'
-  config.augment = {
-    'operator': choice['operator'],
-    'codec': '',  # work folder of a run of configs/vqvae.py
-    'prior': '',  # of configs/prior.py
-    'teacher': '',  # of configs/supervised.py; keeps ECGs with p > .5
-    'manifest': '',  # file with the labelled training records; '': all
-    'classes': (),  # (): every class that the operator can make
-    'ratio': 1.0,  # generated : real positives, at most 5
-    'target': 0,  # positives up to which a class is filled; 0: no limit
-    'match': 'stored',  # parents share all stored statements; or 'task'
-    'align': True,  # False only to show the ghost beats
-    'law': '',  # of lambda: near, middle, uniform, beyond; '': the operator's
-    'neighbours': 5,  # of F and input_smote
-    'least_changed': 0.05,  # share of code indices that are no parent's
-    'keep': 0.6,  # share of a parent's codes that resample keeps
-    'temperature': 1.0,  # of the prior, and the next two
-    'top_k': 0,
-    'guidance': 1.0,
-    'gallery': 6,  # children on the page
-  }
+  config.augment = config_lib.augment_options()
+  config.augment.operator = choice['operator']
   config_lib.choose(
     'preset', choice['preset'], {'default': _default, 'smoke': _smoke}
   )(config)

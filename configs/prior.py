@@ -25,13 +25,7 @@ def get_config(argument: str | None = None):
   config.num_epochs = 20
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'
-  config.prior = {
-    'codec': '',  # work folder of a run of configs/vqvae.py
-    'width': 128,
-    'depth': 4,
-    'heads': 4,
-    'class_dropout': 0.1,
-  }
+  config.prior = config_lib.prior_options()
   config.optimizer.name = 'adamw'
   config.optimizer.weight_decay = 0.01
   config.optimizer.schedule = 'cosine'

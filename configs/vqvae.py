@@ -30,35 +30,8 @@ def get_config(argument: str | None = None):
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'  # amplitudes are part of the ECG
   config.model.name = 'codec1d'
-  config.model.kwargs = {
-    'dim': 32,  # of a token
-    'width': 128,
-    'depth': 4,  # of the encoder and of the decoder
-    'patch': 8,  # samples per token
-    'scale': 0.2,  # mV, about the standard deviation of an ECG
-  }
-  config.vqvae = {
-    'quantiser': 'vq',  # or 'fsq'
-    'size': 512,  # codes
-    'stages': 1,  # above 1: residual
-    'stage_dropout': 0.0,  # share of rows coded by fewer stages
-    'levels': (8, 5, 5, 5),  # of fsq
-    'cosine': False,
-    'gradient': 'ste',  # or 'rotate'
-    'stats': 'segment',  # or 'onehot'
-    'beta': 0.25,  # weight of the commitment loss
-    'l1': 0.3,  # weight of the absolute beside the squared error
-    'decay': 0.99,
-    'epsilon': 1e-5,
-    'pool': 2048,  # tokens of a batch for k-means and restarts, at least
-    'restart_every': 20,  # steps; 0: never
-    'restart_until': 0.8,  # of the run
-    'restart_threshold': 0.05,  # of tokens per step and code
-    'restart_count': 0.25,
-    # Work folder of an encoder that judges reconstructions; '': LCD's encoder
-    # before training.
-    'judge': '',
-  }
+  config.model.kwargs = config_lib.codec1d_kwargs()
+  config.vqvae = config_lib.vqvae_options()
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
   config_lib.choose(

@@ -158,6 +158,78 @@ def longitudinal_options() -> dict:
   }
 
 
+def codec1d_kwargs() -> dict:
+  """Defaults of the codec `ecgjax.models.codec1d`."""
+  return {
+    'dim': 32,  # of a token
+    'width': 128,
+    'depth': 4,  # of the encoder and of the decoder
+    'patch': 8,  # samples per token
+    'scale': 0.2,  # mV, about the standard deviation of an ECG
+  }
+
+
+def vqvae_options() -> dict:
+  """Defaults of `config.vqvae`, see `ecgjax.methods.vqvae`."""
+  return {
+    'quantiser': 'vq',  # or 'fsq'
+    'size': 512,  # codes
+    'stages': 1,  # above 1: residual
+    'stage_dropout': 0.0,  # share of rows coded by fewer stages
+    'levels': (8, 5, 5, 5),  # of fsq
+    'cosine': False,
+    'gradient': 'ste',  # or 'rotate'
+    'stats': 'segment',  # or 'onehot'
+    'beta': 0.25,  # weight of the commitment loss
+    'l1': 0.3,  # weight of the absolute beside the squared error
+    'decay': 0.99,
+    'epsilon': 1e-5,
+    'pool': 2048,  # tokens of a batch for k-means and restarts, at least
+    'restart_every': 20,  # steps; 0: never
+    'restart_until': 0.8,  # of the run
+    'restart_threshold': 0.05,  # of tokens per step and code
+    'restart_count': 0.25,
+    # Work folder of an encoder that judges reconstructions; '': LCD's encoder
+    # before training.
+    'judge': '',
+  }
+
+
+def prior_options() -> dict:
+  """Defaults of `config.prior`, see `ecgjax.methods.prior`."""
+  return {
+    'codec': '',  # work folder of a run of configs/vqvae.py
+    'width': 128,
+    'depth': 4,
+    'heads': 4,
+    'class_dropout': 0.1,
+  }
+
+
+def augment_options() -> dict:
+  """Defaults of `config.augment`, see `ecgjax.synthesis.generate`."""
+  return {
+    'operator': 'A',
+    'codec': '',  # work folder of a run of configs/vqvae.py
+    'prior': '',  # of configs/prior.py
+    'teacher': '',  # of configs/supervised.py; keeps ECGs with p > .5
+    'manifest': '',  # file with the labelled training records; '': all
+    'classes': (),  # (): every class that the operator can make
+    'ratio': 1.0,  # generated : real positives, at most 5
+    'target': 0,  # positives up to which a class is filled; 0: no limit
+    'match': 'stored',  # parents share all stored statements; or 'task'
+    'align': True,  # False only to show the ghost beats
+    'law': '',  # of lambda: near, middle, uniform, beyond; '': the operator's
+    'neighbours': 5,  # of F and input_smote
+    'least_changed': 0.05,  # share of code indices that are no parent's
+    'keep': 0.6,  # share of a parent's codes that resample keeps
+    'temperature': 1.0,  # of the prior, and the next two
+    'top_k': 0,
+    'guidance': 1.0,
+    'gallery': 6,  # children on the page
+  }
+
+
 def supervise(config) -> None:
   """Makes `config` a supervised one, see `ecgjax.methods.supervised`."""
   config.method = 'supervised'
