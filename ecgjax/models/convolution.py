@@ -5,8 +5,9 @@ than on CPU it is just that. On CPU (measured: `benchmarks/lcd_step.py`)
 
   - a narrow convolution is a sum over taps and input channels: one vectorised
     loop instead of a matrix product with a nearly empty right-hand side;
-  - the kernel's gradient is a convolution over batch and time at once, so that
-    one operand less has to be transposed;
+  - the kernel's gradient is a convolution in which batch takes the place of
+    the input channels, in pieces that stay in the cache from the transposition
+    to the product;
   - every convolution is written in the one layout for which XLA calls its fast
     routine; it finds that layout by itself at the top level of a program, but
     not in loops, where the generic loop nest is 30 times slower;
@@ -24,8 +25,8 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 NARROW_INPUTS = 24  # taps times input channels, at most, of a sum over taps
 NARROW_OUTPUTS = 16
-WIDE_OUTPUTS = 32  # channels from which the 2-D kernel gradient is faster
-PIECE_BYTES = 8 << 20  # of the operand that the kernel gradient transposes
+PIECE_BYTES = 1 << 20  # of the input, in one piece of the kernel's gradient
+MAX_PIECES = 32
 
 
 def _on_cpu() -> bool:
@@ -154,12 +155,11 @@ def _input_gradient(x, kernel, gradient, stride, dilation, padding):
 
 def _kernel_gradient(x, kernel, gradient, stride, dilation, padding):
   """Sum over batch and time of x [B, L, C] times gradient [B, T, D]."""
-  taps, inputs, outputs = kernel.shape
-  before = padding[0]
+  taps, before = kernel.shape[0], padding[0]
   spread = (gradient.shape[1] - 1) * stride + 1
   after = (taps - 1) * dilation + spread - x.shape[1] - before
-  if outputs < WIDE_OUTPUTS:
-    # Batch takes the place of the input channels.
+
+  def piece(x, gradient):
     by_tap = lax.conv_general_dilated(
       x.transpose(2, 1, 0),  # [C, L, B]
       gradient.transpose(1, 0, 2),  # [T, B, D]
@@ -168,21 +168,14 @@ def _kernel_gradient(x, kernel, gradient, stride, dilation, padding):
       rhs_dilation=(stride,),
       dimension_numbers=('NWC', 'WIO', 'NWC'),
     )  # [C, K, D]
-    return by_tap.transpose(1, 0, 2)
-
-  def piece(x, gradient):
-    by_tap = lax.conv_general_dilated(
-      x.transpose(2, 0, 1)[..., None],  # [C, B, L, 1]
-      gradient[:, :, None],  # [B, T, 1, D]
-      (1, dilation),
-      [(0, 0), (before, after)],
-      rhs_dilation=(1, stride),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )  # [C, 1, K, D]
-    return by_tap[:, 0].transpose(1, 0, 2)  # [K, C, D]
+    return by_tap.transpose(1, 0, 2)  # [K, C, D]
 
   rows, pieces = x.shape[0], 1
-  while x.nbytes / pieces > PIECE_BYTES and rows % (2 * pieces) == 0:
+  while (
+    x.nbytes / pieces > PIECE_BYTES
+    and pieces < MAX_PIECES
+    and rows % (2 * pieces) == 0
+  ):
     pieces *= 2
   split = lambda a: jnp.split(a, pieces)
   return sum(map(piece, split(x), split(gradient)))
