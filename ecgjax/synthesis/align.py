@@ -5,6 +5,12 @@ extra beats of half the height, which look like ectopy (vqvae.md 8). So the
 second parent's time axis is mapped piecewise linearly onto the first one's
 beats before anything is mixed. Everything is [B, ...] and pure NumPy; R peaks
 come from `evaluation.beats.r_peaks`.
+
+Deviation from the specification, which extends the map with slope 1 and clips
+it to the record: where b has fewer beats than a, or its first beat comes
+sooner, a clipped map stands still, and the child ends or begins in a straight
+line. Here b's whole beats are used again instead, from the first one on; the
+map jumps between T and the next P.
 """
 
 from collections.abc import Sequence
@@ -13,6 +19,7 @@ import numpy as np
 
 MIN_BEATS = 3
 RR_RATIO = (0.8, 1.25)  # of mean RR intervals that may be mapped on each other
+DIASTOLE = 0.6  # of an RR interval behind R: between T and the next P
 
 
 def pad_peaks(peaks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -49,37 +56,68 @@ def compatible(rr_a: np.ndarray, rr_b: np.ndarray) -> np.ndarray:
 
 
 def time_map(
-  ours: np.ndarray, theirs: np.ndarray, count: np.ndarray, length: int
+  ours: np.ndarray,
+  theirs: np.ndarray,
+  count_a: np.ndarray,
+  count_b: np.ndarray,
+  length: int,
 ) -> np.ndarray:
-  """Where in b the sample of a lies: beat i of b is put on beat i of a.
+  """Where in b the samples of a lie: beat i of b is put on beat i of a.
+
+  A beat reaches from `DIASTOLE` of the RR interval before it to that of the
+  interval behind it.
+  Beats of a that b does not have, or not whole, get the others in turn.
 
   Args:
-    ours: [B, P] peaks of a, ascending, at least `count` finite ones.
-    theirs: [B, P'] peaks of b likewise.
-    count: [B] number of beats that are mapped, at least 2.
+    ours: [B, P] peaks of a, see `pad_peaks`.
+    theirs: [B, P'] peaks of b.
+    count_a, count_b: [B] their numbers, at least `MIN_BEATS`.
     length: L, samples.
 
   Returns:
-    [B, L] times in b, in samples within [0, L - 1]; slope 1 before the first
-    and behind the last beat.
+    [B, L] times in b, in samples within [0, L - 1].
   """
-  size = int(max(count))
   time = np.arange(length, dtype=np.float64)
-  known = np.arange(size) < count[:, None]  # [B, N]
-  ours = np.where(known, ours[:, :size], np.inf)
-  theirs = np.where(known, theirs[:, :size], np.inf)
-  passed = (time[None, :, None] >= ours[:, None, :]).sum(axis=2)  # [B, L]
-  left = np.clip(passed - 1, 0, count[:, None] - 1)
-  right = np.clip(left + 1, 0, count[:, None] - 1)
+  begin_a, peak_a, end_a = _beats(ours, count_a)
+  begin_b, peak_b, end_b = _beats(theirs, count_b)
+  number = np.arange(peak_b.shape[1])
+  whole = (begin_b >= 0) & (end_b <= length - 1)
+  whole &= (number >= 1) & (number <= count_b[:, None])
+  first = whole.argmax(axis=1)[:, None]
+  beat_a = (time[None, :, None] >= end_a[:, None, :]).sum(axis=2)  # [B, L]
+  beat_a = np.minimum(beat_a, peak_a.shape[1] - 1)
+  beat_b = first + (beat_a - first) % whole.sum(axis=1)[:, None]
   at = lambda x, index: np.take_along_axis(x, index, axis=1)
-  width = at(ours, right) - at(ours, left)
-  between = (passed > 0) & (width > 0)
-  slope = np.ones_like(width)
-  np.divide(
-    at(theirs, right) - at(theirs, left), width, out=slope, where=between
-  )
-  mapped = at(theirs, left) + slope * (time - at(ours, left))
-  return np.clip(mapped, 0, length - 1)
+  early = time < at(peak_a, beat_a)
+  edge_a = np.where(early, at(begin_a, beat_a), at(end_a, beat_a))
+  edge_b = np.where(early, at(begin_b, beat_b), at(end_b, beat_b))
+  peak_a, peak_b = at(peak_a, beat_a), at(peak_b, beat_b)
+  share = (time - peak_a) / (edge_a - peak_a)
+  return np.clip(peak_b + share * (edge_b - peak_b), 0, length - 1)
+
+
+def _beats(peaks: np.ndarray, count: np.ndarray):
+  """Begin, R and end of beats; one before the first, some behind the last.
+
+  Those follow at the mean RR interval, as if the record went on.
+
+  Args:
+    peaks: [B, P].
+    count: [B].
+
+  Returns:
+    Three times [B, P + 2]; beat 1 is the first that is there.
+  """
+  rr = mean_rr(peaks, count)[:, None]
+  number = np.arange(-2, peaks.shape[1] + 2)
+  last = np.take_along_axis(peaks, count[:, None] - 1, axis=1)
+  behind = last + (number - count[:, None] + 1) * rr
+  before = peaks[:, :1] + number * rr
+  inside = np.clip(number, 0, peaks.shape[1] - 1)
+  whole = np.where(number < 0, before, peaks[:, inside])
+  whole = np.where(number >= count[:, None], behind, whole)  # [B, P + 4]
+  end = whole[:, :-1] + DIASTOLE * np.diff(whole, axis=1)
+  return end[:, :-1], whole[:, 1:-1], end[:, 1:]
 
 
 def warp(ecg: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -105,7 +143,7 @@ def align(
   count_a: np.ndarray,
   count_b: np.ndarray,
 ) -> np.ndarray:
-  """b on the beats of a; as many as both have.
+  """b on the beats of a.
 
   Args:
     ecg_b: [B, L, C].
@@ -115,8 +153,8 @@ def align(
   Returns:
     [B, L, C].
   """
-  count = np.minimum(count_a, count_b)
-  return warp(ecg_b, time_map(peaks_a, peaks_b, count, ecg_b.shape[1]))
+  time = time_map(peaks_a, peaks_b, count_a, count_b, ecg_b.shape[1])
+  return warp(ecg_b, time)
 
 
 def mean_beats(

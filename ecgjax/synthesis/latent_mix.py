@@ -22,6 +22,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
+from ecgjax.synthesis import align
+
 OPERATORS = ('A', 'B', 'C', 'D', 'E', 'F', 'G')
 LAWS = {
   # of lambda: (generator, number) -> [number]
@@ -32,7 +34,6 @@ LAWS = {
 }
 DEFAULT_LAW = {'F': 'uniform', 'G': 'beyond'}  # others: near
 BLOCK = (4, 16)  # tokens, of operator D
-_CUT = 0.6  # of an RR interval behind R: between T and the next P
 
 
 def mix(operator: str, quantise: Callable, lookup: Callable, z_a, z_b, weight):
@@ -111,7 +112,7 @@ def splice_weights(
   """
   beat = rng.integers(0, count - 1)[:, None]
   at = lambda index: np.take_along_axis(peaks, index, axis=1)
-  cut = at(beat) + _CUT * (at(beat + 1) - at(beat))  # [B, 1] samples
+  cut = at(beat) + align.DIASTOLE * (at(beat + 1) - at(beat))  # [B, 1] samples
   end = (np.arange(tokens) + 0.5) * (length / tokens)
   return (end < cut).astype(np.float32)
 
