@@ -47,14 +47,25 @@ def open_extra(config, data) -> list[input_pipeline.Split]:
   return [_open(folder, config, data) for folder in config.data.extra]
 
 
-def _open(folder, config, data) -> input_pipeline.Split:
+def read_table(folder) -> dict[str, np.ndarray]:
+  """Record table of generated ECGs: `parent_a`, `parent_b`, ... beside labels.
+
+  Raises:
+    ValueError: if there are none.
+  """
+  return table_lib.read_table(_builder(folder), 'train')
+
+
+def _builder(folder):
   import tensorflow_datasets as tfds
 
+  dataset = read_summary(folder)['dataset']
+  return tfds.builder_from_directory(str(pathlib.Path(folder) / dataset))
+
+
+def _open(folder, config, data) -> input_pipeline.Split:
   where = f'config.data.extra: {folder}'
-  summary = read_summary(folder)
-  builder = tfds.builder_from_directory(
-    str(pathlib.Path(folder) / summary['dataset'])
-  )
+  builder = _builder(folder)
   metadata = builder.info.metadata
   if metadata['split_sha256'] != data.split_hash:
     raise ValueError(

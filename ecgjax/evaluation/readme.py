@@ -9,8 +9,8 @@ the tables of `results/NAME.json`.
 import pathlib
 import re
 
+from ecgjax.evaluation import augmentation, tables
 from ecgjax.evaluation import results as results_lib
-from ecgjax.evaluation import tables
 
 _BLOCK = re.compile(
   r'(<!-- results: (?P<name>\w+) -->\n).*?(<!-- end -->)', re.DOTALL
@@ -23,6 +23,8 @@ def render(results: dict) -> str:
     built = tables.efficiency_tables(results['label_efficiency'])
     body = '\n\n'.join(table.markdown() for table in built)
     return f'{results["budget"]}\n\n{body}\n\n{provenance(results)}'
+  if 'augmentation' in results:
+    return f'{augmentation.brief(results)}\n\n{provenance(results)}'
   rows = ['| | ' + ' | '.join(_HEADLINES.values()) + ' |']
   rows.append('| --- |' + ' --- |' * len(_HEADLINES))
   for name, arm in results['arms'].items():

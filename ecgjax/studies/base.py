@@ -4,9 +4,12 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ecgjax import config as config_lib
 from ecgjax import evaluate
 from ecgjax import train as train_lib
+from ecgjax.evaluation import metrics as metrics_lib
 from ecgjax.training import checkpoints
 
 
@@ -25,6 +28,19 @@ class Study(NamedTuple):
   cells: Sequence[str]
   run_cell: Callable[[str, pathlib.Path], None]
   summarise: Callable[[Mapping[str, pathlib.Path], float], dict]
+
+
+def check_support(test) -> None:
+  """Refuses a study whose headline could not be computed."""
+  columns = test.columns
+  support = metrics_lib.support(
+    columns['label'], columns['patient'], columns['label_mask']
+  )
+  if not support['supported'].any():
+    raise ValueError(
+      'study: no label has 10 positive and 10 negative test patients among '
+      f'{len(np.unique(columns["patient"]))}; use a larger data set'
+    )
 
 
 def run_config(config, without: Sequence[str] = (), **changes):

@@ -24,7 +24,6 @@ from ecgjax.data import input_pipeline, ludb_waves, sources
 from ecgjax.data import splits as splits_lib
 from ecgjax.data import table as table_lib
 from ecgjax.evaluation import attribution, label_efficiency, report, tables
-from ecgjax.evaluation import metrics as metrics_lib
 from ecgjax.evaluation import results as results_lib
 from ecgjax.studies import base
 from ecgjax.training import checkpoints
@@ -51,7 +50,7 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
     ValueError: if the sizes are off or the headline could not be computed.
   """
   subsets = subset_sizes(config.study, len(data.labelled['train']))
-  check_support(data.labelled['test'])
+  base.check_support(data.labelled['test'])
   if config.study.ludb_dir:
     ludb_waves.read_diagnoses(config.study.ludb_dir)
   grid = {
@@ -100,19 +99,6 @@ def subset_sizes(study, num_labelled: int) -> list[tuple[str, dict]]:
     size = {'num_records': n} if n else {'fraction': 1.0}
     found.append((f'labels{n or "all"}', size))
   return found
-
-
-def check_support(test) -> None:
-  """Refuses a study whose headline could not be computed."""
-  columns = test.columns
-  support = metrics_lib.support(
-    columns['label'], columns['patient'], columns['label_mask']
-  )
-  if not support['supported'].any():
-    raise ValueError(
-      'study: no label has 10 positive and 10 negative test patients among '
-      f'{len(np.unique(columns["patient"]))}; use a larger data set'
-    )
 
 
 class _Encoders:

@@ -1,0 +1,270 @@
+"""The training fold of a study of augmentation, and what is made from it."""
+
+import functools
+import json
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgjax import config as config_lib
+from ecgjax import evaluate, restored
+from ecgjax import leads as leads_lib
+from ecgjax import train as train_lib
+from ecgjax.data import extra, input_pipeline, sources
+from ecgjax.data import splits as splits_lib
+from ecgjax.data import table as table_lib
+from ecgjax.evaluation import fidelity, reconstruction
+from ecgjax.evaluation import results as results_lib
+from ecgjax.models import vqvae
+from ecgjax.studies import base
+from ecgjax.synthesis import generate as generate_lib
+from ecgjax.synthesis import makers
+
+_LARGEST = 300  # ECGs of a set whose fidelity is measured
+
+
+class Fold(NamedTuple):
+  """Training records of a study.
+
+  Attributes:
+    seed: of the choice of records, and of everything made from them.
+    data: `sources.Data` whose labelled training split is the fold.
+    manifest: of its records.
+  """
+
+  seed: int
+  data: sources.Data
+  manifest: dict
+
+
+def changed(*fields: dict) -> dict:
+  """Nested dicts merged, the last one wins."""
+  merged = {}
+  for part in fields:
+    for name, value in part.items():
+      if isinstance(value, dict):
+        value = changed(merged.get(name, {}), value)
+      merged[name] = value
+  return merged
+
+
+def run_config(config, *changes: dict, without=()):
+  """Config of a run of the study, with nested changes."""
+  run = base.run_config(config, without)
+  return config_lib.from_json(changed(config_lib.to_json(run), *changes))
+
+
+def open_fold(config, data, runs: pathlib.Path, seed: int) -> Fold:
+  """Chooses the records of a fold; its manifest is kept.
+
+  Args:
+    config: of the study.
+    data: with the whole labelled training split.
+    runs: the manifest is kept in `fold-seed<seed>.json`.
+    seed: of the choice.
+  """
+  train = data.labelled['train']
+  ids = train.record_ids
+  if config.study.positives:
+    table = table_lib.read_table(data.builder, 'train')
+    manifest = splits_lib.rare_subset(
+      ids,
+      table['patient_id'][train.position],
+      train.columns['label'] * train.columns['label_mask'],
+      train.class_names,
+      seed=seed,
+      positives=config.study.positives,
+    )
+    train = input_pipeline.open_split(
+      data.builder, 'train', config, records=manifest['record_ids']
+    )
+  else:
+    manifest = splits_lib.manifest(ids, seed=seed)
+  splits_lib.write_manifest(manifest, runs / f'fold-seed{seed}.json')
+  data = data._replace(
+    labelled=data.labelled | {'train': train},
+    manifest_hash=splits_lib.manifest(train.record_ids)['sha256'],
+  )
+  return Fold(seed, data, manifest)
+
+
+def open_for(run, fold: Fold) -> sources.Data:
+  """The fold as another run sees it: its leads, labels and all its records."""
+  ids = fold.manifest['record_ids']
+  data = sources.open_data(run, ids)
+  train = input_pipeline.open_split(
+    data.builder, 'train', run, records=ids, keep_unlabelled=True
+  )
+  return data._replace(splits=data.splits | {'train': train})
+
+
+def train_codec(config, fold: Fold, runs: pathlib.Path) -> pathlib.Path:
+  """Trains the codec of a fold and reports on validation; its work folder."""
+  folder = runs / f'codec-seed{fold.seed}'
+  if (folder / 'reconstruction.json').is_file():
+    return folder
+  fields = config_lib.to_json(config.pretrain.codec)
+  run = run_config(config, fields, {'seed': fold.seed}, without=('supervised',))
+  data = open_for(run, fold)
+  trained = train_lib.train_on(run, folder, data, folder.name)
+  predict = evaluate.compiled_predict(trained.method, trained.contract)
+  state = trained.state
+  coded = reconstruction.reconstruct(
+    functools.partial(predict, state.params, state.model_state),
+    trained.contract,
+    input_pipeline.eval_batches(
+      data.labelled['validation'], evaluate.BATCH_SIZE
+    ),
+  )
+  found = reconstruction.summarise(
+    coded, trained.contract.rate, vqvae.make_codec(run).num_codes
+  )
+  results_lib.write_text(
+    folder / 'reconstruction.json', json.dumps(found, indent=1) + '\n'
+  )
+  return folder
+
+
+def train_prior(config, fold: Fold, runs: pathlib.Path) -> pathlib.Path:
+  """Trains the prior of a fold; its work folder."""
+  folder = runs / f'prior-seed{fold.seed}'
+  fields = config_lib.to_json(config.pretrain.prior)
+  codec = {'prior': {'codec': str(train_codec(config, fold, runs))}}
+  run = run_config(
+    config, fields, codec, {'seed': fold.seed}, without=('supervised',)
+  )
+  train_lib.train_on(run, folder, open_for(run, fold), folder.name)
+  return folder
+
+
+def generate(
+  config, fold: Fold, runs: pathlib.Path, arm: str, operator: str
+) -> pathlib.Path:
+  """Generates the ECGs of an arm; the folder for `config.data.extra`.
+
+  The teacher is the classifier with class weights: without them, no ECG of a
+  rare class would reach a probability of one half. The simulator has none, as
+  it knows what it draws.
+  """
+  folder = runs / f'generated-{arm}-seed{fold.seed}'
+  if (folder / extra.SUMMARY).is_file():
+    return folder
+  options = {'operator': operator}
+  if operator in makers.WITH_CODEC:
+    options['codec'] = str(train_codec(config, fold, runs))
+  if operator in makers.WITH_PRIOR:
+    options['prior'] = str(train_prior(config, fold, runs))
+  if operator != 'simulator':
+    teacher = runs / f'class_weights-seed{fold.seed}' / 'run'
+    options['teacher'] = str(teacher)
+  run = run_config(
+    config,
+    config_lib.to_json(config.pretrain.augment),
+    {'augment': options, 'seed': fold.seed},
+    without=('supervised',),
+  )
+  data = open_for(run, fold)
+  return generate_lib.generate_for(run, data, folder)
+
+
+def fidelity_of(fold: Fold, encoder: pathlib.Path, run) -> dict:
+  """Generated ECGs of a run beside real ones of the same classes.
+
+  Args:
+    fold: the training fold.
+    encoder: work folder of the classifier whose features are compared.
+    run: config of a classifier with one folder in `data.extra`.
+
+  Returns:
+    See `fidelity.summarise`.
+  """
+  model = restored.restore_model(encoder)
+  data = fold.data
+  table = table_lib.read_table(data.builder, 'train')
+  train, train_rows = _real(model, data.labelled['train'])
+  held_out, _ = _real(model, data.labelled['validation'])
+  (split,) = extra.open_extra(run, data)
+  made = extra.read_table(run.data.extra[0])
+  rows = _some(len(split))
+  row_of = {
+    record: place
+    for place, record in enumerate(
+      data.labelled['train'].record_ids[train_rows].tolist()
+    )
+  }
+  parents = np.array([
+    [row_of.get(str(made[name][row]), -1) for name in ('parent_a', 'parent_b')]
+    for row in rows
+  ])  # fmt: skip
+  patient_of = dict(zip(table['record_id'].tolist(), table['patient_id']))
+  patients = np.array([
+    patient_of.get(str(made['parent_a'][row]), f'none {row}') for row in rows
+  ])  # fmt: skip
+  fake = fidelity.Ecgs(
+    _features(model, split)[rows], _millivolts(split, rows), patients
+  )
+  return fidelity.summarise(fake, train, held_out, model.contract.rate, parents)
+
+
+def _real(model, split) -> tuple[fidelity.Ecgs, np.ndarray]:
+  """Records with any of the classes, and their rows."""
+  label = split.columns['label'] * split.columns['label_mask']
+  rows = np.flatnonzero((label > 0).any(axis=1))
+  rows = rows[_some(len(rows))]
+  return fidelity.Ecgs(
+    _features(model, split)[rows],
+    _millivolts(split, rows),
+    split.columns['patient'][rows],
+  ), rows
+
+
+def _some(count: int) -> np.ndarray:
+  """At most `_LARGEST` rows, drawn and in order."""
+  rng = np.random.Generator(np.random.Philox(0))
+  return np.sort(rng.permutation(count)[:_LARGEST])
+
+
+def _features(model, split) -> np.ndarray:
+  return evaluate.predict_split(model, model, split, 'fidelity').features
+
+
+def _millivolts(split, rows) -> np.ndarray:
+  """[n, L, 12] of a split opened with all twelve leads."""
+  if split.leads != leads_lib.indices(leads_lib.LEADS):
+    raise ValueError(
+      'config.data.leads: a study of augmentation needs all twelve leads, in '
+      'their order'
+    )
+  ecg = split.read(0, len(split))[rows]
+  baseline, gain = (split.columns[k][rows] for k in ('baseline', 'gain'))
+  return (ecg - baseline[:, None]) / gain[:, None]
+
+
+def describe(fold: Fold, runs: pathlib.Path, arms) -> dict:
+  """Counts, generators and codec, for results and tables."""
+  counts = {
+    name: (split.columns['label'] * split.columns['label_mask']).sum(axis=0)
+    for name, split in fold.data.labelled.items()
+  }
+  generated = {}
+  for arm in arms:
+    folder = runs / f'generated-{arm}-seed{fold.seed}'
+    if (folder / extra.SUMMARY).is_file():
+      summary = extra.read_summary(folder)
+      generated[arm] = {
+        'num_examples': summary['num_examples'],
+        'made': {k: v['made'] for k, v in summary['classes'].items()},
+        'refused': summary['rejected'],
+        'keep_rate': summary['keep_rate'],
+      }
+  report = runs / f'codec-seed{fold.seed}' / 'reconstruction.json'
+  return {
+    'num_train': len(fold.data.labelled['train']),
+    'positives': {
+      name: {split: int(counts[split][k]) for split in counts}
+      for k, name in enumerate(fold.data.labelled['train'].class_names)
+    },
+    'generated': generated,
+    'codec': json.loads(report.read_text()) if report.is_file() else {},
+  }

@@ -1,0 +1,239 @@
+"""Tables, conclusions and report of a study of augmentation, from its cells."""
+
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from ecgjax import config as config_lib
+from ecgjax import evaluate
+from ecgjax.evaluation import arms as arms_lib
+from ecgjax.evaluation import augmentation, readers_table, report
+from ecgjax.evaluation import metrics as metrics_lib
+from ecgjax.evaluation import results as results_lib
+from ecgjax.studies import augmentation_fold as fold_lib
+
+logger = logging.getLogger(__name__)
+PROBE, BASELINE, CONTROL = 'random_probe', 'none', 'reconstruction'
+BEST = 'best_of_both'
+LATENT = ('latent_mix', 'latent_smote', 'prior')
+
+
+def write_scores(folder, scores: Mapping) -> None:
+  """Keeps arm -> (validation, test) probabilities of a cell."""
+  with open(folder / 'scores.npz', 'wb') as file:
+    np.savez_compressed(
+      file,
+      **{
+        f'{arm}/{split}': values
+        for arm, pair in scores.items()
+        for split, values in zip(('validation', 'test'), pair)
+      },
+    )
+
+
+def read_scores(folder) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """arm -> (validation, test) probabilities that a cell has stored."""
+  with np.load(folder / 'scores.npz') as stored:
+    arms = dict.fromkeys(name.split('/')[0] for name in stored.files)
+    return {
+      arm: (stored[f'{arm}/validation'], stored[f'{arm}/test']) for arm in arms
+    }
+
+
+def facts(config, data, seconds: float) -> dict:
+  """Fields that the results of cells and of the study share."""
+  test = data.labelled['test']
+  return {
+    'method': config.study.method,
+    'dataset': config.data.name,
+    'protocol': 'augmentation',
+    'split': 'test',
+    'num_examples': len(test),
+    'num_patients': len(np.unique(test.columns['patient'])),
+    'device': evaluate.describe_device(),
+    'wall_seconds': seconds,
+    'synthetic': data.synthetic,
+    'leak_allowed': bool(config.data.allow_leak),
+  }
+
+
+def summarise(
+  config,
+  fold,
+  workdir: pathlib.Path,
+  folders: Mapping[str, pathlib.Path],
+  arms: Sequence[str],
+  best: Sequence[str],
+  seconds: float,
+) -> dict:
+  """Results, Markdown tables and report of the study.
+
+  Args:
+    config: of the study.
+    fold: of the first seed.
+    workdir: of the study; `results.md` and `report.html` are written there.
+    folders: cell -> folder.
+    arms: in the order of the tables.
+    best: the two arms that `best_of_both` joins, or ().
+    seconds: what this process has spent.
+
+  Returns:
+    The results.
+  """
+  options, data = config.study, fold.data
+  records = {
+    name: results_lib.read(folder / 'results.json')
+    for name, folder in folders.items()
+  }
+  seconds += sum(record['wall_seconds'] for record in records.values())
+  stacked = {}
+  for arm in (PROBE, *arms):
+    cell = BASELINE if arm == PROBE else arm
+    pairs = [
+      read_scores(folders[f'{cell}-seed{s}'])[arm] for s in options.seeds
+    ]
+    stacked[arm] = tuple(np.stack(side) for side in zip(*pairs))
+  validation, test = (data.labelled[x].columns for x in ('validation', 'test'))
+  predictions = {
+    'arms': {arm: pair[1] for arm, pair in stacked.items()},
+    'labels': test['label'],
+    'patients': test['patient'],
+    'class_names': data.labelled['test'].class_names,
+    'label_mask': test['label_mask'],
+    'thresholds': {
+      arm: metrics_lib.f1_thresholds(
+        validation['label'], pair[0], validation['label_mask']
+      )
+      for arm, pair in stacked.items()
+    },
+  }
+  latent = [arm for arm in arms if arm in (*LATENT, BEST)]
+  evaluation = arms_lib.evaluate_arms(
+    **predictions,
+    method=options.method,
+    baseline=BASELINE,
+    comparisons=[(arm, CONTROL) for arm in latent],
+    draws=config.bootstrap_draws,
+  )
+  first = records[f'{options.method}-seed{options.seeds[0]}']
+  found = fold_lib.describe(fold, workdir / 'runs', arms)
+  generated = list(found['generated'])
+  found |= {
+    'conclusions': augmentation.conclude(
+      evaluation['differences_per_class'],
+      {arm: arm in latent for arm in arms if arm != BASELINE},
+    ),
+    'fidelity': {
+      arm: records[f'{arm}-seed{fold.seed}']['fidelity'] for arm in generated
+    },
+  }
+  found['notes'] = notes(config, found, data.synthetic, best)
+  readers = judge_readers(config, stacked[options.method], data)
+  results = results_lib.assemble(
+    evaluation,
+    **facts(config, data, seconds),
+    seed=options.seeds[0],
+    step=config.num_steps,
+    hashes=first['hashes'],
+    examples_per_second=first['examples_per_second'],
+    seeds=list(options.seeds),
+    augmentation=found,
+    study=config_lib.to_json(options),
+    budget=budget(config),
+    **({'readers': readers} if readers else {}),
+  )
+  text = augmentation.markdown(results)
+  results_lib.write_text(workdir / 'results.md', text + '\n')
+  claims = [entry['text'] for entry in found['conclusions'].values()]
+  section = report.Section(
+    'Augmentation',
+    [
+      *claims, results['budget'], *found['notes'],
+      *augmentation.augmentation_tables(results),
+    ],
+  )  # fmt: skip
+  report.write_report(
+    workdir / 'report.html',
+    results,
+    title=f'Augmentation of rare classes on {config.data.name}',
+    predictions=predictions,
+    readers=readers,
+    sections=[section],
+  )
+  logger.info('%s', text)
+  return results
+
+
+def judge_readers(config, scores, data) -> dict | None:
+  """The arm under test, averaged over seeds, beside readers of the test split.
+
+  Args:
+    config: of the study; `study.readers_csv` is '' for none.
+    scores: validation and test probabilities, each [S, N, K].
+    data: `sources.Data`.
+  """
+  if not config.study.readers_csv:
+    return None
+  test, validation = data.labelled['test'], data.labelled['validation'].columns
+  own, theirs = (side.mean(axis=0) for side in scores)
+  readers = readers_table.read_readers(
+    config.study.readers_csv, test.record_ids, test.class_names
+  )
+  return {
+    'arm': config.study.method,
+    **readers_table.compare_readers(
+      readers,
+      theirs,
+      metrics_lib.f1_thresholds(
+        validation['label'], own, validation['label_mask']
+      ),
+      test.columns['label'],
+      test.columns['patient'],
+      test.class_names,
+      label_mask=test.columns['label_mask'],
+      draws=config.bootstrap_draws,
+    ),
+  }
+
+
+def budget(config) -> str:
+  """What every arm got, in words."""
+  options = config.study
+  shared = 'one fold, codec and set of generated ECGs for all of them'
+  if not options.shared_codec:
+    shared = 'each with a fold, codec and generated ECGs of its own'
+  return (
+    f'Every arm: {config.num_steps} updates of {config.batch_size} ECGs, '
+    f'{config.model.name} with learning rate '
+    f'{config.optimizer.learning_rate:g}, best checkpoint on validation; '
+    f'{len(options.seeds)} seeds, {shared} ({jax.default_backend()}).'
+  )
+
+
+def notes(config, found, synthetic: bool, best: Sequence[str]) -> list[str]:
+  """What a reader of the tables must know."""
+  lines = []
+  if found['codec']:
+    metrics = found['codec']['metrics']
+    stage = found['codec']['codebook']['stages'][0]
+    lines.append(
+      f'Codec on validation: PRDN {metrics["prdn"]["value"]:.1f} %, r '
+      f'{metrics["r"]["value"]:.3f}, perplexity {stage["perplexity"]:.0f} of '
+      f'{found["codec"]["codebook"]["num_codes"]}, usage {stage["usage"]:.2f}.'
+    )
+  if best:
+    lines.append(f'{BEST}: {" + ".join(best)}.')
+  if synthetic and 'simulator' in config.study.arms:
+    lines.append(
+      'The arm simulator draws from the program that made the test ECGs: it is '
+      'a bound, no competitor.'
+    )
+  if config.study.shared_codec:
+    lines.append(
+      'Intervals and spread over seeds do not contain the choice of the fold '
+      'and the training of the codec.'
+    )
+  return lines
