@@ -3,6 +3,7 @@
 import pytest
 
 from configs import lcd as lcd_config
+from configs import longitudinal as longitudinal_config
 from configs import supervised as supervised_config
 from ecgjax import train
 from ecgjax.training import checkpoints
@@ -46,6 +47,39 @@ def test_finetune_starts_from_the_pretrained_encoder(
     old['params']['encoder']
   )
   assert metadata['class_names']
+
+
+@pytest.mark.slow
+def test_patient_contrast_then_finetuning(data_dir, tmp_path):
+  """One encoder over all leads; the pretraining reports who is who."""
+
+  def small(config):
+    config = config.copy_and_resolve_references()
+    kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 50}
+    config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
+    return config
+
+  config = small(longitudinal_config.get_config('preset=smoke'))
+  config = on(config, data_dir, num_steps=3)
+  results = train.train_and_evaluate(config, tmp_path / 'long')
+  retrieval = results['identity']['retrieval']
+  assert list(retrieval['differences']) == ['trained-untrained']
+  assert retrieval['num_queries'] > 10
+  assert results['identity']['confounders'] is None  # nobody has an age
+  config = on(
+    small(supervised_config.get_config('preset=smoke')),
+    data_dir,
+    init_from=str(tmp_path / 'long'),
+    supervised={'branches': 'joint', 'pool': 'mean'},
+    optimizer={'learning_rate': 0.0},
+    num_steps=2,
+  )
+  results = train.train_and_evaluate(config, tmp_path / 'run')
+  assert set(results['arms']) == {'random_probe', 'probe', 'finetune'}
+  old, new = (checkpoints.load(tmp_path / name)[0] for name in ('long', 'run'))
+  assert checkpoints.digest(new['params']['encoder']) == checkpoints.digest(
+    old['params']['encoder']
+  )
 
 
 @pytest.mark.parametrize(

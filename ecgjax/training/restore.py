@@ -59,11 +59,10 @@ def make_initialise(config) -> Callable:
     InputContract.from_config(config),
     single_lead=branches != 'joint',
   )
-  old = config_lib.from_json(metadata['config']).model
-  if old != config.model:
+  old, new = metadata['config']['model'], config_lib.to_json(config.model)
+  if old != new:
     raise ValueError(
-      f'config.init_from: the encoder there is {old.to_dict()}, this config '
-      f'has {config.model.to_dict()}'
+      f'config.init_from: the encoder there is {old}, this config has {new}'
     )
   if 'encoder' not in arrays['params']:
     raise ValueError(
