@@ -2,14 +2,20 @@
 
   python -m ecgjax.main --config=configs/vqvae.py --workdir=runs/vqvae
   python -m ecgjax.main --config=configs/vqvae.py:dataset=ptbxl,preset=rvq ...
+  python -m ecgjax.main --config=configs/vqvae.py:modality=image ...
 
-Arguments: modality=signal, dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
-  preset=
+Arguments: modality=signal|image, dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
+  preset= (signal)
   default  one codebook of 512, 12.5 tokens/s: 112 bit/s for 12 leads
   rvq      six residual stages of 256: 600 bit/s, usable at every number of
            stages
   fsq      levels (8, 5, 5, 5), no codebook: 125 bit/s
   smoke    a few steps on the smallest data, under a minute on two cores
+  preset= (image: the printed page, 3 x 4 and a rhythm strip)
+  default  four residual stages of 512 for every square centimetre (400 ms by
+           1 mV): 300 tokens a page
+  fsq      levels (8, 5, 5, 5) for every large square of 5 mm: 1,200 tokens
+  smoke    as above, at 1 px/mm
 
 Times and figures: README.md, "Results".
 """
@@ -22,28 +28,57 @@ def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, modality='signal', dataset='synthetic', preset='default'
   )
-  config_lib.choose('modality', choice['modality'], {'signal': None})
+  set_modality = config_lib.choose(
+    'modality', choice['modality'], {'signal': _signal, 'image': _image}
+  )
   config = config_lib.common(choice['dataset'])
   config.method = 'vqvae'
   config.batch_size = 16
   config.num_epochs = 60
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'  # amplitudes are part of the ECG
-  config.model.name = 'codec1d'
-  config.model.kwargs = config_lib.codec1d_kwargs()
   config.vqvae = config_lib.vqvae_options()
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
-  config_lib.choose(
-    'preset',
-    choice['preset'],
-    {'default': _default, 'rvq': _rvq, 'fsq': _fsq, 'smoke': _smoke},
-  )(config)
+  presets = set_modality(config)
+  config_lib.choose('preset', choice['preset'], presets)(config)
   return config.lock()
 
 
-def _default(config):
-  del config
+def _signal(config):
+  """Sets the fields of the 1-D codec; returns its presets."""
+  config.model.name = 'codec1d'
+  config.model.kwargs = config_lib.codec1d_kwargs()
+  return {
+    'default': lambda config: None,
+    'rvq': _rvq,
+    'fsq': _fsq,
+    'smoke': _smoke,
+  }
+
+
+def _image(config):
+  """Sets the fields of the 2-D codec; returns its presets."""
+  config.image = {
+    'layout': '3x4+1',  # see ecgjax/paper.py
+    'resolution': 2,  # px/mm
+  }
+  config.model.name = 'codec2d'
+  config.model.kwargs = {
+    'dim': 32,
+    'width': 128,
+    'depth': 2,
+    'patch': (20, 20),  # pixel rows and columns per token
+  }
+  for name in ('l1', 'judge'):  # of signals
+    del config.vqvae[name]
+  config.vqvae.stages = 4
+  config.optimizer.learning_rate = 2e-3
+  return {
+    'default': lambda config: None,
+    'fsq': _image_fsq,
+    'smoke': _image_smoke,
+  }
 
 
 def _rvq(config):
@@ -68,3 +103,15 @@ def _smoke(config):
   config.optimizer.warmup_steps = 2
   config.log_every = 1
   config.bootstrap_draws = 1000
+
+
+def _image_fsq(config):
+  _fsq(config)
+  config.vqvae.stages = 1
+  config.model.kwargs.patch = (10, 10)
+
+
+def _image_smoke(config):
+  _smoke(config)
+  config.image.resolution = 1
+  config.model.kwargs.patch = (10, 10)

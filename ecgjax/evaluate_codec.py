@@ -13,8 +13,9 @@ import numpy as np
 from ecgjax import config as config_lib
 from ecgjax import evaluate, restored
 from ecgjax import leads as leads_lib
+from ecgjax import paper as paper_lib
 from ecgjax.data import input_pipeline
-from ecgjax.evaluation import reconstruction, report, tables
+from ecgjax.evaluation import ink, reconstruction, report, tables
 from ecgjax.inputs import InputContract
 from ecgjax.models import vqvae
 
@@ -42,7 +43,47 @@ NOTHING = Finding({}, {}, {}, (), [])
 
 
 def evaluate_codec(config, contract, predict: Callable, data) -> Finding:
-  """Quality of a codec on the test split, and what a judge makes of it.
+  """Quality of a codec on the test split: of signals, or of pages.
+
+  Args:
+    config: of the run.
+    contract: its input contract.
+    predict: batch -> `reconstruction` and `indices`.
+    data: `data.sources.Data` of the run.
+  """
+  evaluate_one = evaluate_pages if 'image' in config else evaluate_signals
+  return evaluate_one(config, contract, predict, data)
+
+
+def _code(predict: Callable, contract: InputContract, split):
+  batches = input_pipeline.eval_batches(split, evaluate.BATCH_SIZE)
+  return reconstruction.reconstruct(predict, contract, batches)
+
+
+def evaluate_pages(config, contract, predict: Callable, data) -> Finding:
+  """Ink of the test split, and the signal read from it; see `ink`.
+
+  Arguments as in `evaluate_codec`.
+  """
+  test = _code(predict, contract, data.labelled['test'])
+  paper = paper_lib.make(**config.image)
+  num_codes = vqvae.make_codec(config).num_codes
+  found = ink.summarise(
+    test, contract.rate, paper, num_codes, config.bootstrap_draws
+  )
+  pictures = [
+    report.Picture(figure, f'{name} page by F1', png=True)
+    for name, figure in ink.plot_examples(
+      test, contract.rate, paper, data.synthetic
+    ).items()
+  ]
+  page = report.Section('Pages', [*tables.page_tables(found), *pictures])
+  metrics = found.pop('metrics')
+  return Finding(metrics, {'pages': found}, {}, (), [page])
+
+
+def evaluate_signals(config, contract, predict: Callable, data) -> Finding:
+  """Quality of a codec of signals, and what a judge makes of it.
 
   The judge is an encoder that never saw a reconstruction: a probe is fitted on
   its features of original training ECGs and read on original and on
@@ -59,14 +100,7 @@ def evaluate_codec(config, contract, predict: Callable, data) -> Finding:
     ValueError: if the judge expects another rate or length.
   """
   splits = data.labelled
-  coded = {
-    name: reconstruction.reconstruct(
-      predict,
-      contract,
-      input_pipeline.eval_batches(splits[name], evaluate.BATCH_SIZE),
-    )
-    for name in splits
-  }
+  coded = {name: _code(predict, contract, splits[name]) for name in splits}
   test = coded['test']
   num_codes = vqvae.make_codec(config).num_codes
   found = reconstruction.summarise(

@@ -63,3 +63,19 @@ def test_judge_of_another_length_is_refused(codec, tmp_path):
   contract = restored.make_untrained(config).contract
   with pytest.raises(ValueError, match='config.vqvae.judge: .* 1000 samples'):
     evaluate_codec.make_judge(config, contract)
+
+
+def test_run_on_pages(tmp_path, synthetic_dir):
+  config = vqvae_config.get_config('modality=image,preset=smoke')
+  config = on(config, synthetic_dir)
+  results = train.train_and_evaluate(config, tmp_path)
+  metrics = results['metrics']
+  assert {'ink_f1', 'page_prdn', 'page_prdn_limit', 'macro_auroc'} <= set(
+    metrics
+  )
+  assert metrics['page_prdn_limit']['value'] < metrics['page_prdn']['value']
+  found = results['pages']
+  assert found['codebook']['num_codes'] == config.vqvae.size
+  assert 'II aVL V2 V5' in found['per_row']
+  page = (tmp_path / 'report.html').read_text()
+  assert 'Pages' in page and 'synthetic' in page.lower()

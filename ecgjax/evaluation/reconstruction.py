@@ -28,7 +28,7 @@ class Reconstructed(NamedTuple):
 
   Attributes:
     original: [N, L, 12] mV; leads that the codec derives are derived here too.
-    reconstruction: [N, L, 12] mV.
+    reconstruction: [N, L, 12] mV; of pages [N, H, W] uint8, 255 for white.
     indices: [N, T, Q] code indices.
     patients: [N].
   """
@@ -211,9 +211,7 @@ def summarise(
   Returns:
     `metrics`: name -> {'value', 'ci95'}, the median over records (mean of
     `r_sensitivity` and `r_ppv`) of `record_errors`; `per_lead`: lead -> name ->
-    median of `lead_errors`; `codebook`: `stages` of `code_usage`,
-    `bits_per_second` and `compression` (against 16 bits per sample of the eight
-    independent leads).
+    median of `lead_errors`; `codebook`: see `codebook_figures`.
   """
   x, y, indices, patients = found
   records = record_errors(x, y, rate)
@@ -233,16 +231,34 @@ def summarise(
     for lead, column in zip(leads_lib.LEADS, values.T):
       if not np.isnan(column).all():
         per_lead[lead][name] = float(np.nanmedian(column))
+  codebook = codebook_figures(indices, num_codes, x.shape[1] / rate, rate)
+  return {'metrics': metrics, 'per_lead': per_lead, 'codebook': codebook}
+
+
+def codebook_figures(
+  indices: np.ndarray, num_codes: int, seconds: float, rate: float
+) -> dict:
+  """Rate of a codec and how its codes are used.
+
+  Args:
+    indices: [N, T, Q].
+    num_codes: K.
+    seconds: of a record.
+    rate: Hz of the signal.
+
+  Returns:
+    `bits_per_second`, `compression` (against 16 bits per sample of the eight
+    independent leads), `num_codes` and `stages`, see `code_usage`.
+  """
   tokens, stages = indices.shape[1:]
-  bits = tokens * stages * np.log2(num_codes) / (x.shape[1] / rate)
+  bits = tokens * stages * np.log2(num_codes) / seconds
   raw = len(leads_lib.INDEPENDENT_LEADS) * rate * 16
-  codebook = {
+  return {
     'bits_per_second': float(bits),
     'compression': float(raw / bits),
     'num_codes': num_codes,
     'stages': code_usage(indices, num_codes),
   }
-  return {'metrics': metrics, 'per_lead': per_lead, 'codebook': codebook}
 
 
 def median_with_interval(

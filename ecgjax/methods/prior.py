@@ -104,6 +104,11 @@ def load_codec(config):
       f'config.prior.codec: {config.prior.codec} holds a {trained.method} run; '
       'give one of vqvae'
     )
+  if 'image' in trained:
+    raise ValueError(
+      f'config.prior.codec: {config.prior.codec} codes pages; the prior writes '
+      'signals and needs a codec of modality=signal'
+    )
   old = InputContract.from_json(metadata['contract'])
   new = InputContract.from_config(config)
   if old != new:

@@ -6,10 +6,13 @@ are decoded from it; the other four leads follow from I and II, so that every
 decoded ECG obeys Einthoven and Goldberger. The input is in millivolts, not
 normalised: the encoder divides by a fixed scale, and amplitudes survive.
 
+With `config.image` the twelve leads are printed first, on the device, and the
+codec codes the page; see `Modality` for all that differs.
+
 Deviations from the paper: its full text and its code were not available, so
 this is a reconstruction, not a reproduction. It coded images of ECGs by a 2-D
-network; this codes the signal. Sizes, losses and codebook rules are those of
-the field (van den Oord et al. 2017, EnCodec, DAC) and of our measurements.
+network, of unknown size and layout. Sizes, losses and codebook rules are those
+of the field (van den Oord et al. 2017, EnCodec, DAC) and of our measurements.
 
 Deviations from reference code (there is none of the paper; EnCodec, sonnet and
 others as named in vqvae.md 5): a restarted code resets its averages as well;
@@ -18,12 +21,64 @@ devices, and restarts draw from the global batch with one key, so that replicas
 never diverge; masked and non-finite tokens are left out of everything.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import optax
 
 from ecgjax import collectives, leads
+from ecgjax import paper as paper_lib
 from ecgjax.methods import base
 from ecgjax.models import codebook, codebook_update, vqvae
+from ecgjax.synthesis import raster
+
+INK = 0.05  # of the pixels of a page, about
+
+
+class Modality(NamedTuple):
+  """What is coded: all that differs between signals and pages.
+
+  Attributes:
+    read: ecg [B, L, 8] mV -> x [B, ...], what the codec codes.
+    error: (decoded, x) -> loss of every element of x, about one before
+      training.
+    show: decoded -> what `Method.predict` returns as `reconstruction`.
+  """
+
+  read: Callable
+  error: Callable
+  show: Callable
+
+
+def signal_modality(config, scale: float) -> Modality:
+  """Eight leads in mV; the reconstruction [B, L, 12] has all twelve."""
+
+  def error(decoded, x):
+    difference = (decoded - x) / scale
+    return difference**2 + config.vqvae.l1 * jnp.abs(difference)
+
+  return Modality(
+    lambda ecg: ecg, error, lambda ecg: leads.from_independent(jnp, ecg)
+  )
+
+
+def image_modality(config) -> Modality:
+  """Ink [B, H, W] of the page that `config.image` describes, grey as uint8."""
+  paper = paper_lib.make(**config.image)
+
+  def read(ecg):
+    ecg = leads.from_independent(jnp, ecg)
+    return jax.vmap(lambda one: raster.render(one, config.data.rate, paper))(
+      ecg
+    )
+
+  def error(logits, ink):
+    return optax.sigmoid_binary_cross_entropy(logits, ink) / INK
+
+  show = lambda logits: raster.to_grey(jax.nn.sigmoid(logits))
+  return Modality(read, error, show)
 
 
 def make(config) -> base.Method:
@@ -45,6 +100,11 @@ def make(config) -> base.Method:
     )
   options = config.vqvae
   codec = vqvae.make_codec(config)
+  modality = (
+    image_modality(config)
+    if 'image' in config
+    else signal_modality(config, codec.scale)
+  )
   learns = options.quantiser == 'vq'
   learning = codebook_update.Options(
     decay=options.decay,
@@ -60,12 +120,12 @@ def make(config) -> base.Method:
   pool_per_row = -(-options.pool // config.batch_size)
 
   def init(key, batch):
-    params, state = codec.init(key, batch['ecg'])
+    params, state = codec.init(key, modality.read(batch['ecg']))
     return base.Variables(params, {'codebook': state})
 
   def loss(params, model_state, target, key, batch, axis_name, train=True):
     del target
-    x, state = batch['ecg'], model_state['codebook']
+    x, state = modality.read(batch['ecg']), model_state['codebook']
     mask = batch.get('mask', jnp.ones(len(x), x.dtype))
     pool_key, init_key, stage_key, update_key = jax.random.split(key, 4)
     z = codec.encode(params, x)  # [B, T, D]
@@ -93,9 +153,8 @@ def make(config) -> base.Method:
         keys = base.row_keys(stage_key, len(x), axis_name)
         stages = jax.vmap(draw)(keys)
     z_q, indices, found = codec.quantise(state, z, mask, stages, axis_name)
-    error = (codec.decode(params, z_q) - x) / codec.scale
-    square = row_mean(error**2, mask, axis_name)
-    value = square + options.l1 * row_mean(jnp.abs(error), mask, axis_name)
+    error = modality.error(codec.decode(params, z_q), x)
+    value = row_mean(error, mask, axis_name)
     n = code_counts(indices, mask, codec.num_codes, axis_name)  # [Q, K]
     usage = jax.vmap(codebook.vq_metrics)(n)
     metrics = {
@@ -114,14 +173,13 @@ def make(config) -> base.Method:
     return value, base.Aux({'codebook': state}, None, metrics)
 
   def predict(params, model_state, batch):
-    z = codec.encode(params, batch['ecg'])
+    z = codec.encode(params, modality.read(batch['ecg']))
     _, indices, _ = codec.quantise(model_state['codebook'], z)
     z_q = codec.lookup(model_state['codebook'], indices)
-    ecg = codec.decode(params, z_q)
     return {
       'features': z.mean(axis=1),
       'indices': indices,
-      'reconstruction': leads.from_independent(jnp, ecg),
+      'reconstruction': modality.show(codec.decode(params, z_q)),
     }
 
   return base.Method(init, loss, predict)

@@ -116,10 +116,10 @@ def make(
   return Encoder(dim, width, depth, patch, scale, dtype)
 
 
-def make_decoder(encoder: Encoder, leads: int) -> Decoder:
-  """The decoder that belongs to an encoder, for C leads."""
+def make_decoder(encoder: Encoder, shape: tuple[int, int]) -> Decoder:
+  """The decoder that belongs to an encoder, for ECGs [L, C]."""
   return Decoder(
-    leads,
+    shape[1],
     encoder.width,
     encoder.depth,
     encoder.patch,

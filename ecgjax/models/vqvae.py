@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ecgjax import paper as paper_lib
 from ecgjax.models import codebook, codebook_update, fsq
 from ecgjax.resolve import resolve
 
@@ -26,10 +27,10 @@ class Codec(NamedTuple):
       z_q [B, T, D], indices [B, T, Q], and `codebook.Quantised` with the tokens
       of all rows one after another (None for FSQ).
     lookup: (state, indices [B, T, q]) -> z_q [B, T, D], of the first q stages.
-    decode: (params, z_q) -> x
+    decode: (params, z_q) -> x, or the logits of x where it is ink.
     num_codes: K of each stage.
     num_stages: Q.
-    scale: mV, the unit in which errors are of order one.
+    scale: of x, the unit in which errors are of order one.
   """
 
   init: Callable
@@ -43,7 +44,9 @@ class Codec(NamedTuple):
 
 
 def make_codec(config) -> Codec:
-  """Makes the codec of `config.vqvae`, `config.model` and `config.data.leads`.
+  """Makes the codec of `config.vqvae`, `config.model` and `config.data`.
+
+  With `config.image` it codes pages, otherwise signals.
 
   Raises:
     ValueError: if a field has no such choice or two fields contradict.
@@ -62,10 +65,19 @@ def make_codec(config) -> Codec:
   dtype = jnp.bfloat16 if config.bfloat16 else None
   module = resolve('models', config.model.name, 'make_decoder')
   encoder = module.make(**config.model.kwargs, dtype=dtype)
-  decoder = module.make_decoder(encoder, len(config.data.leads))
+  decoder = module.make_decoder(encoder, example_shape(config))
   if options.quantiser == 'fsq':
     return _with_fsq(encoder, decoder, tuple(options.levels))
   return _with_codebook(encoder, decoder, options)
+
+
+def example_shape(config) -> tuple[int, int]:
+  """Shape of what is coded: samples and leads, or pixel rows and columns."""
+  data = config.data
+  if 'image' not in config:
+    return data.length, len(data.leads)
+  paper = paper_lib.make(**config.image)
+  return paper.height, paper.width(data.length, data.rate)
 
 
 def _networks(encoder, decoder):

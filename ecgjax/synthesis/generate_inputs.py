@@ -40,6 +40,11 @@ def restore_models(config, data) -> dict[str, restored.Restored | None]:
       raise ValueError(
         f'{where} holds a {model.config.method} run; give one of {method}'
       )
+    if 'image' in model.config:
+      raise ValueError(
+        f'{where} codes pages; generated ECGs are signals and need a codec of '
+        'modality=signal'
+      )
     _check_fold(where, model, data)
     mine = InputContract.from_config(config)
     if field != 'teacher' and model.contract != mine:
