@@ -15,7 +15,7 @@ from ecgjax import evaluate, restored
 from ecgjax import leads as leads_lib
 from ecgjax import paper as paper_lib
 from ecgjax.data import input_pipeline
-from ecgjax.evaluation import ink, reconstruction, report, tables
+from ecgjax.evaluation import codec_tables, ink, reconstruction, report
 from ecgjax.inputs import InputContract
 from ecgjax.models import vqvae
 
@@ -77,7 +77,7 @@ def evaluate_pages(config, contract, predict: Callable, data) -> Finding:
       test, contract.rate, paper, data.synthetic
     ).items()
   ]
-  page = report.Section('Pages', [*tables.page_tables(found), *pictures])
+  page = report.Section('Pages', [*codec_tables.page_tables(found), *pictures])
   metrics = found.pop('metrics')
   return Finding(metrics, {'pages': found}, {}, (), [page])
 
@@ -135,7 +135,8 @@ def evaluate_signals(config, contract, predict: Callable, data) -> Finding:
     comparisons=(('judge_on_reconstructions', 'judge'),),
     sections=[
       report.Section(
-        'Reconstruction', [*tables.reconstruction_tables(found), *pictures]
+        'Reconstruction',
+        [*codec_tables.reconstruction_tables(found), *pictures],
       )
     ],
   )
