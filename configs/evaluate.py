@@ -8,22 +8,36 @@ encoder before training, and scores its classifier on the classes that the two
 label spaces share by name. Writes eval_<dataset>.json, .html and .npz into the
 work folder, which may be that of the run itself.
 
-LCD's own downstream sets out of CinC 2021: dataset=cinc2021,task=cpsc9 with
---config.data.sources="('cpsc_2018',)", and task=chapman4 with
-"('chapman_shaoxing',)".
-
 Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder|mimic_iv_ecg|code15,
-  task=<label task> (default: the data set's own)
+  task=<label task> (default: the data set's own), or one of LCD's downstream
+  sets out of CinC 2021: preset=
+    cpsc2018  nine classes, source cpsc_2018
+    chapman   four groups of rhythms, source chapman_shaoxing
 """
 
 from ecgjax import config as config_lib
 
+_PRESETS = {
+  # name: data set, task, sources
+  'none': ('', '', ()),
+  'cpsc2018': ('cinc2021', 'cpsc9', ('cpsc_2018',)),
+  'chapman': ('cinc2021', 'chapman4', ('chapman_shaoxing',)),
+}
+
 
 def get_config(argument: str | None = None):
-  choice = config_lib.parse_argument(argument, dataset='synthetic', task='')
-  config = config_lib.common(choice['dataset'])
-  if choice['task']:
-    config.data.task = choice['task']
+  choice = config_lib.parse_argument(
+    argument, dataset='', task='', preset='none'
+  )
+  dataset, task, sources = config_lib.choose(
+    'preset', choice['preset'], _PRESETS
+  )
+  if dataset and (choice['dataset'] or choice['task']):
+    raise ValueError(f'preset={choice["preset"]} says which data set and task')
+  dataset = dataset or choice['dataset'] or 'synthetic'
+  config = config_lib.common(dataset)
+  config.data.task = task or choice['task'] or config.data.task
+  config.data.sources = sources
   # Those of the model; a value that differs from it is refused.
   config.data.rate = 0.0
   config.data.length = 0

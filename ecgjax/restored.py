@@ -54,12 +54,18 @@ def restore_model(directory) -> Restored:
       run's own `config.evaluate_checkpoint` means; or the folder of one step.
 
   Raises:
-    ValueError: if there is no valid checkpoint, or its arrays are not those of
-      the model that its config describes.
+    ValueError: if there is no valid checkpoint, its arrays are not those of
+      the model that its config describes, or that lacks a field.
   """
   arrays, metadata = checkpoints.load(directory, _step(directory))
   config = config_lib.from_json(metadata['config'])
-  method = resolve('methods', config.method).make(config)
+  try:
+    method = resolve('methods', config.method).make(config)
+  except AttributeError as error:  # of ConfigDict, naming the field
+    raise ValueError(
+      f'{directory} was trained with another version of ecgjax '
+      f'({metadata.get("version")}): its config has no field {error}'
+    ) from None
   contract = InputContract.from_json(metadata['contract'])
   class_names = tuple(metadata.get('class_names', ()))
   expected = jax.eval_shape(

@@ -5,6 +5,7 @@ import pathlib
 import ml_collections
 import pytest
 
+from configs import evaluate as evaluate_config
 from ecgjax import config as config_lib
 
 CONFIGS = sorted(
@@ -30,3 +31,17 @@ def test_parse_argument():
   for wrong in ('smoke', 'size=3', 'preset'):
     with pytest.raises(ValueError, match='dataset, preset'):
       parse(wrong, **defaults)
+
+
+def test_downstream_sets_of_lcd():
+  data = evaluate_config.get_config('preset=chapman').data
+  assert (data.name, data.task) == ('cinc2021', 'chapman4')
+  assert data.sources == ('chapman_shaoxing',)
+  data = evaluate_config.get_config('preset=cpsc2018').data
+  assert (data.task, data.sources) == ('cpsc9', ('cpsc_2018',))
+  data = evaluate_config.get_config('dataset=ptbxl').data
+  assert (data.name, data.task, data.sources) == ('ptbxl', 'superclass', ())
+  with pytest.raises(ValueError, match='says which data set'):
+    evaluate_config.get_config('dataset=ptbxl,preset=chapman')
+  with pytest.raises(ValueError, match='one of none, cpsc2018, chapman'):
+    evaluate_config.get_config('preset=georgia')

@@ -265,6 +265,18 @@ def test_nothing_can_be_done(lcd, classifier, raw, capsys, tmp_path):
   assert 'there is no folder' in line
 
 
+def test_a_run_of_another_version(classifier, monkeypatch):
+  from_json = restored.config_lib.from_json
+
+  def older(fields):
+    fields['supervised'].pop('branches')
+    return from_json(fields)
+
+  monkeypatch.setattr(restored.config_lib, 'from_json', older)
+  with pytest.raises(ValueError, match="another version.*no field .*'branches'"):
+    restored.restore_model(classifier)
+
+
 def test_as_a_program_of_its_own():
   """Where this module is called `__main__`."""
   command = [sys.executable, '-m', 'ecgjax.predict', '--checkpoint=x']

@@ -19,7 +19,8 @@ table with a column `AF` needs no codes. Tasks:
   scored         CinC 2021, 30 scored codes merged to 26 classes
   cpsc9          nine classes of CPSC2018 in CinC 2021's codes. Its ventricular
                  beats carry 164884008, which the challenge does not score.
-  chapman4       AFIB, GSVT, SB, SR: the usual four groups of Chapman's rhythms
+  chapman4       AFIB, GSVT, SB, SR: the usual four groups of Chapman's rhythms;
+                 records with no label of the task are dropped, as for cpsc9
   longitudinal   AF, AFL, premature, 1AVB, MI of `LONGITUDINAL`; each of them is
                  a task of its own too, and MI_strict leaves out injury
   NDT,LVH        stored statements by name, separated by commas
@@ -282,7 +283,8 @@ def make_task(task: str, label_names: Sequence[str]) -> LabelTask:
       f'task {task!r} needs {", ".join(absent) or "labels"}; the data set has '
       + (', '.join(label_names) or 'none')
     )
-  return LabelTask(tuple(classes), positive, unclear, task in _PTBXL_TASKS)
+  labelled_only = task in (*_PTBXL_TASKS, 'cpsc9', 'chapman4')
+  return LabelTask(tuple(classes), positive, unclear, labelled_only)
 
 
 def apply(

@@ -49,8 +49,8 @@ def shards(builder, split: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     )
   if split not in splits:
     raise ValueError(
-      f'data set {builder.info.full_name} has no split {split!r}; it has '
-      + ', '.join(splits)
+      f'data set {builder.info.full_name} has no record in split {split!r}, '
+      f'only in {", ".join(splits)}; it is too small to be used'
     )
   info = splits[split]
   files = tuple(str(path) for path in info.filepaths)

@@ -99,6 +99,8 @@ def test_chapman4_covers_its_source():
     for name, codes in labels.CHAPMAN4.items()
   }
   assert total == {'AFIB': 2225, 'GSVT': 2307, 'SB': 3889, 'SR': 1826}
+  stored = [row['code'] for row in labels.snomed_codes()]
+  assert labels.make_task('chapman4', stored).labelled_only
 
 
 def test_longitudinal_counts():
