@@ -22,6 +22,14 @@ Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=default|smoke,
   resample     a parent's codes, some drawn again from the prior
   simulator    ecgjax's own simulator, where it knows the class
 
+How many beats mixing adds, and how many it does without alignment:
+
+  ... --config.augment.law=half --config.augment.ratio=0.4
+    --config.augment.classes="('NORM','LBBB','RBBB')"
+    --config.augment.align=True (or False)
+
+`measures` of `generated.json` then holds R peaks found / the parents' mean.
+
 Rhythm classes (fibrillation, flutter, premature beats, AV block, ...) are not
 interpolated; they need prior, resample or simulator.
 """

@@ -219,7 +219,7 @@ def augment_options() -> dict:
     'target': 0,  # positives up to which a class is filled; 0: no limit
     'match': 'stored',  # parents share all stored statements; or 'task'
     'align': True,  # False only to show the ghost beats
-    'law': '',  # of lambda: near, middle, uniform, beyond; '': the operator's
+    'law': '',  # of lambda, see `latent_mix.LAWS`; '': the operator's own
     'neighbours': 5,  # of F and input_smote
     'least_changed': 0.05,  # share of code indices that are no parent's
     'keep': 0.6,  # share of a parent's codes that resample keeps

@@ -12,7 +12,7 @@ import tqdm
 
 from ecgjax import config as config_lib
 from ecgjax import evaluate_identity
-from ecgjax.data import input_pipeline, sources
+from ecgjax.data import extra, input_pipeline, sources
 from ecgjax.evaluation import arms as arms_lib
 from ecgjax.evaluation import metrics as metrics_lib
 from ecgjax.evaluation import probe as probe_lib
@@ -293,6 +293,8 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     config=config_lib.identity(config),
     num_parameters=int(sum(x.size for x in jax.tree.leaves(state.params))),
   )
+  if config.data.extra:
+    results['generated'] = extra.describe(config)
   publish(workdir, results, predictions, data, arm, coded.sections)
   return results
 

@@ -33,6 +33,8 @@ class Restored(NamedTuple):
     config: of the run.
     digest: sha256 of `params` and `model_state`.
     fingerprint: sha256 of its training data.
+    num_labels: width of the labels that it was trained with; other than
+      classes of a classifier, those of a prior have no names here.
   """
 
   method: base.Method
@@ -44,6 +46,7 @@ class Restored(NamedTuple):
   config: ml_collections.ConfigDict
   digest: str
   fingerprint: str = ''
+  num_labels: int = 0
 
 
 def restore_model(directory) -> Restored:
@@ -68,8 +71,9 @@ def restore_model(directory) -> Restored:
     ) from None
   contract = InputContract.from_json(metadata['contract'])
   class_names = tuple(metadata.get('class_names', ()))
+  num_labels = metadata.get('num_labels', len(class_names))
   expected = jax.eval_shape(
-    lambda: _initial(method, config, contract, len(class_names))
+    lambda: _initial(method, config, contract, num_labels)
   )
   parts = ('params', 'model_state')
   checkpoints.compare(
@@ -81,7 +85,7 @@ def restore_model(directory) -> Restored:
   return Restored(
     method, contract, params, model_state, int(arrays['step']), class_names,
     config, checkpoints.digest([params, model_state]),
-    metadata.get('fingerprint', ''),
+    metadata.get('fingerprint', ''), num_labels,
   )  # fmt: skip
 
 
@@ -103,14 +107,14 @@ def make_untrained(config, class_names: tuple[str, ...] = ()) -> Restored:
   )  # fmt: skip
 
 
-def _initial(method, config, contract, num_classes: int):
+def _initial(method, config, contract, num_labels: int):
   """State of a run before its first step; the optimizer aside."""
   example = {
     'ecg': jnp.zeros((1, contract.length, len(contract.leads))),
     'record': jnp.zeros(1, jnp.int32),
     'patient': jnp.zeros(1, jnp.int32),
     'mask': jnp.ones(1),
-    'label': jnp.zeros((1, max(1, num_classes))),
+    'label': jnp.zeros((1, max(1, num_labels))),
   }
   return train_state_lib.create_train_state(
     method, optax.identity(), config.seed, example

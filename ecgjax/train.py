@@ -215,6 +215,7 @@ def train(
     'contract': contract.to_json(),
     'fingerprint': fingerprint,
     'class_names': list(class_names),
+    'num_labels': example['label'].shape[-1] if 'label' in example else 0,
     'version': __version__,
   }
   start = initialise(initial) if initialise is not None else initial

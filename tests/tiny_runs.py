@@ -5,7 +5,9 @@ import numpy as np
 import optax
 
 from configs import lcd as lcd_config
+from configs import prior as prior_config
 from configs import supervised as supervised_config
+from configs import vqvae as vqvae_config
 from ecgjax import config as config_lib
 from ecgjax import leads as leads_lib
 from ecgjax.inputs import InputContract
@@ -22,7 +24,13 @@ def write_lcd(workdir, leads=leads_lib.LCD_LEADS, length=128, **data):
 
 
 def write_classifier(
-  workdir, class_names, leads=('II', 'V1'), length=64, rate=100.0, **supervised
+  workdir,
+  class_names,
+  leads=('II', 'V1'),
+  length=64,
+  rate=100.0,
+  fingerprint='',
+  **supervised,
 ):
   """A supervised run with two checkpoints, of which the first is the best."""
   config = supervised_config.get_config().copy_and_resolve_references()
@@ -31,15 +39,34 @@ def write_classifier(
   kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
   config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
   figures = [{config.best_metric: value} for value in (0.7, 0.6)]
-  _save(workdir, config, class_names, figures)
+  _save(workdir, config, class_names, figures, fingerprint)
 
 
-def _save(workdir, config, class_names, figures):
+def write_codec(workdir, fingerprint, length=64, **data):
+  """A codec at step 1 that has not learnt, of data with this fingerprint."""
+  config = vqvae_config.get_config('preset=smoke').copy_and_resolve_references()
+  config.data.update({'length': length, **data})
+  config.model.kwargs.update({'width': 8, 'depth': 1, 'dim': 4})
+  config.vqvae.size = 16
+  config.num_steps = 1
+  _save(workdir, config, (), [{}], fingerprint)
+
+
+def write_prior(workdir, codec, fingerprint, num_classes, length=64, **data):
+  """A prior at step 1 that has not learnt, over the codes of `codec`."""
+  config = prior_config.get_config('preset=smoke').copy_and_resolve_references()
+  config.data.update({'length': length, **data})
+  config.prior.update({'codec': str(codec), 'width': 8, 'heads': 2})
+  config.num_steps = 1
+  _save(workdir, config, (), [{}], fingerprint, num_classes)
+
+
+def _save(workdir, config, class_names, figures, fingerprint='', num_classes=0):
   """Saves one checkpoint per dict of figures, as `train.train` does."""
   contract = InputContract.from_config(config)
   example = {
     'ecg': np.zeros((1, contract.length, len(contract.leads)), np.float32),
-    'label': np.zeros((1, len(class_names)), np.float32),
+    'label': np.zeros((1, num_classes or len(class_names)), np.float32),
   }
   method = resolve('methods', config.method).make(config)
   state = jax.jit(
@@ -52,6 +79,8 @@ def _save(workdir, config, class_names, figures):
     'config': config_lib.to_json(config),
     'contract': contract.to_json(),
     'class_names': list(class_names),
+    'num_labels': example['label'].shape[-1],
+    'fingerprint': fingerprint,
   }
   for step, metrics in enumerate(figures, 1):
     saver.save(state.replace(step=np.int32(step)), metadata, metrics)

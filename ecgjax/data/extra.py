@@ -33,6 +33,13 @@ def read_summary(folder) -> dict:
   return json.loads(path.read_text())
 
 
+def describe(config) -> list[dict]:
+  """What generated ECGs a run trained on, for its results."""
+  fields = ('operator', 'source', 'seed', 'num_examples', 'classes', 'hashes')
+  summaries = [read_summary(folder) for folder in config.data.extra]
+  return [{name: found[name] for name in fields} for found in summaries]
+
+
 def open_extra(config, data) -> list[input_pipeline.Split]:
   """Opens what `config.data.extra` names.
 

@@ -29,6 +29,7 @@ LAWS = {
   # of lambda: (generator, number) -> [number]
   'near': lambda rng, n: rng.beta(0.4, 0.4, n),  # one of the parents
   'middle': lambda rng, n: rng.beta(2.0, 2.0, n),
+  'half': lambda rng, n: np.full(n, 0.5),  # where ghost beats are strongest
   'uniform': lambda rng, n: rng.uniform(0.0, 1.0, n),
   'beyond': lambda rng, n: rng.uniform(-0.2, 1.2, n),
 }

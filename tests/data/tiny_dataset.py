@@ -49,6 +49,7 @@ def write(
   splits: dict[str, list[dict]],
   num_shards: int = 3,
   label_names=LABEL_NAMES,
+  length=LENGTH,
 ):
   """Writes examples as a TFDS folder and returns its builder.
 
@@ -57,6 +58,7 @@ def write(
     splits: split name -> examples in stored order.
     num_shards: shards per split, of nearly equal length.
     label_names: names of the stored labels.
+    length: samples of the examples.
   """
   import tensorflow as tf
   import tensorflow_datasets as tfds
@@ -64,7 +66,7 @@ def write(
   from ecgjax.data import base
 
   os.makedirs(directory)
-  features = base.record_features(LENGTH, len(label_names))
+  features = base.record_features(length, len(label_names))
   infos = []
   for split, examples in splits.items():
     parts = np.array_split(np.arange(len(examples)), num_shards)

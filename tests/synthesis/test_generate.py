@@ -1,0 +1,399 @@
+"""Generation from a training fold: parents, labels, refusals, the data set."""
+
+import json
+
+import beating
+import numpy as np
+import pytest
+
+from configs import augment as augment_config
+from ecgjax import leads
+from ecgjax.data import extra, generated, input_pipeline, sources, table
+from ecgjax.evaluation import beats
+from ecgjax.synthesis import generate, generate_inputs, makers
+from tests import tiny_runs
+
+NUM_TRAIN = 32
+
+
+def make_config(operator='input_smote', seed=0, **options):
+  config = augment_config.get_config(f'operator={operator}')
+  config = config.copy_and_resolve_references()
+  config.seed = seed
+  config.data.length = beating.LENGTH
+  options = {'ratio': 2.0, 'gallery': 1} | options
+  config.augment.update(options)
+  return config.lock()
+
+
+def open_data(builder, records=None):
+  """`sources.open_data` of a data set that is no registered one."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sources.prepare, 'open_builder', lambda *_: builder)
+    config = augment_config.get_config().copy_and_resolve_references()
+    config.data.length = beating.LENGTH
+    config.data.allow_leak = True
+    return sources.open_data(config, records)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('beating')
+  return open_data(beating.write(folder, range(NUM_TRAIN)))
+
+
+@pytest.fixture(scope='module')
+def made(data, tmp_path_factory):
+  """A run of `input_smote`: folder, summary, builder and record table."""
+  import tensorflow_datasets as tfds
+
+  folder = tmp_path_factory.mktemp('generated') / 'run'
+  assert generate.generate_for(make_config(), data, folder) == folder
+  summary = extra.read_summary(folder)
+  builder = tfds.builder_from_directory(str(folder / summary['dataset']))
+  return folder, summary, builder, table.read_table(builder, 'train')
+
+
+def test_children_have_two_patients_and_one_label_set(data, made):
+  _, summary, _, children = made
+  train = table.read_table(data.builder, 'train')
+  row = {name: i for i, name in enumerate(train['record_id'])}
+  a = [row[name] for name in children['parent_a']]
+  b = [row[name] for name in children['parent_b']]
+  assert (train['patient'][a] != train['patient'][b]).all()
+  np.testing.assert_array_equal(train['labels'][a], train['labels'][b])
+  np.testing.assert_array_equal(children['labels'], train['labels'][a])
+  assert not children['labels'][:, beating.NAMES.index('AF')].any()
+  assert ((children['weight'] >= 0) & (children['weight'] <= 1)).all()
+  assert set(children['operator']) == {'input_smote'}
+  # Twice the real ones. ECGs with LVH have LBBB too, and count for both.
+  positive = dict(zip(beating.NAMES, children['labels'].sum(axis=0).tolist()))
+  wanted = {k: v['wanted'] for k, v in summary['classes'].items()}
+  assert wanted == {'AF': 16, 'LVH': 8, 'LBBB': 32, 'NORM': 24}
+  assert positive['LVH'] >= 8
+  assert positive == {'AF': 0, 'LVH': positive['LVH'], 'LBBB': 32, 'NORM': 24}
+  assert {k: v['made'] for k, v in summary['classes'].items()} == positive
+
+
+def test_everything_says_generated(data, made):
+  folder, summary, builder, children = made
+  for metadata in (summary, builder.info.metadata):
+    assert metadata['synthetic'] is True and metadata['generated'] is True
+  assert set(children['source']) == {'generated'}
+  assert all(name.startswith('generated-') for name in children['record_id'])
+  assert 'GENERATED' in builder.info.description
+  page = (folder / 'gallery.html').read_text()
+  assert 'SYNTHETIC ECGs' in page and 'Generated ECG: ' in page
+  assert summary['hashes'] == {
+    'split': data.split_hash, 'manifest': data.manifest_hash
+  }  # fmt: skip
+  assert builder.info.metadata['split_sha256'] == data.split_hash
+
+
+def test_signals_keep_beats_and_leads_algebra(data, made):
+  _, summary, builder, children = made
+  config = make_config()
+  split = input_pipeline.open_split(
+    builder,
+    'train',
+    config.copy_and_resolve_references().unlock(),
+  )
+  stored = split.read(0, len(split))
+  assert stored.shape == (len(children['record']), beating.LENGTH, 8)
+  twelve = leads.from_independent(np, stored / 1000)
+  counts = [len(beats.r_peaks(x, 100)) for x in twelve]
+  assert min(counts) >= 4 and max(counts) <= 7
+  assert summary['measures']['einthoven_uv'] <= 1.5
+  for row in summary['measures']['classes'].values():
+    assert 0.95 <= row['beats_ratio'] <= 1.05
+    assert row['changed'] is None
+  assert (children['limb_residual'] <= 1.5).all()
+
+
+def test_the_same_seed_writes_the_same_bytes(data, made, tmp_path):
+  def shards(folder):
+    found = sorted(folder.rglob('*.tfrecord*'))
+    return {path.name: path.read_bytes() for path in found}
+
+  generate.generate_for(make_config(), data, tmp_path / 'again')
+  assert shards(tmp_path / 'again') == shards(made[0])
+  generate.generate_for(make_config(seed=1), data, tmp_path / 'other')
+  assert shards(tmp_path / 'other') != shards(made[0])
+
+
+def test_a_finished_run_is_left_alone_or_refused(data, made):
+  folder = made[0]
+  before = (folder / extra.SUMMARY).read_bytes()
+  generate.generate_for(make_config(), data, folder)
+  assert (folder / extra.SUMMARY).read_bytes() == before
+  with pytest.raises(ValueError, match='augment.ratio is 2.0 there, 3.0 here'):
+    generate.generate_for(make_config(ratio=3.0), data, folder)
+  with pytest.raises(ValueError, match='generated with another manifest'):
+    generate.generate_for(
+      make_config(), data._replace(manifest_hash='0'), folder
+    )
+
+
+def test_a_run_without_summary_starts_again(data, made, tmp_path):
+  folder = tmp_path / 'run'
+  generate.generate_for(make_config(), data, folder)
+  (folder / extra.SUMMARY).unlink()  # killed before it was written
+  generate.generate_for(make_config(), data, folder)
+  old, new = extra.read_summary(made[0]), extra.read_summary(folder)
+  assert {**old, 'seconds': 0} == {**new, 'seconds': 0}
+
+
+def test_label_subsets_are_the_only_parents(data, tmp_path):
+  records = data.labelled['train'].record_ids[:16]
+  part = open_data(data.builder, records)
+  folder = generate.generate_for(make_config(), part, tmp_path / 'run')
+  hashes = extra.read_summary(folder)['hashes']
+  assert hashes['manifest'] == part.manifest_hash != data.manifest_hash
+  config = make_config().copy_and_resolve_references().unlock()
+  config.data.extra = (str(folder),)
+  (split,) = extra.open_extra(config, part)
+  assert len(split) == extra.read_summary(folder)['num_examples']
+
+
+def test_held_out_patients_are_never_parents(tmp_path):
+  """A patient of validation, planted in training, stops everything."""
+  planted = beating.make_example(1, patient_id='p100', patient=100)
+  train = [0, planted, *range(2, NUM_TRAIN)]
+  data = open_data(beating.write(tmp_path, train))
+  with pytest.raises(ValueError, match="'r200' of split validation or its"):
+    generate.generate_for(make_config(), data, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'classes': ('AF',)}, r'AF is a class of rhythm .* prior, resample or'),
+    ({'classes': ('nil',)}, "no class 'nil'; the classes are NORM"),
+    ({'operator': 'Z'}, "augment.operator is 'Z'; choose one of A, B"),
+    ({'operator': 'A'}, 'augment.codec is empty; operator A needs'),
+    ({'operator': 'prior'}, 'augment.prior is empty'),
+    ({'operator': 'G', 'codec': 'x'}, 'augment.teacher is empty; operator G'),
+    ({'law': 'third'}, "augment.law is 'third'; choose one of near"),
+    ({'ratio': 6.0}, 'augment.ratio is 6; choose above 0 to 5'),
+    ({'classes': ('LVH',), 'target': 1}, 'nothing was made'),
+    (
+      {'operator': 'simulator', 'classes': ('NORM',), 'match': 'x'},
+      "augment.match is 'x'",
+    ),
+  ],
+)
+def test_what_cannot_be_is_refused(data, tmp_path, options, message):
+  options = {'operator': 'input_smote'} | options
+  with pytest.raises(ValueError, match=message):
+    generate.generate_for(make_config(**options), data, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.fixture(scope='module')
+def codec(data, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('codec')
+  tiny_runs.write_codec(folder, data.fingerprint, beating.LENGTH)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def prior(data, codec, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('prior')
+  tiny_runs.write_prior(
+    folder, codec, data.fingerprint, len(beating.NAMES), beating.LENGTH
+  )
+  return folder
+
+
+def proposals(data, operator, made_for='LBBB', **options):
+  """What a maker proposes for the first rows that may be parents."""
+  config = make_config(operator, **options)
+  models = generate_inputs.restore_models(config, data)
+  context, _, _ = generate_inputs.make_context(config, data, models)
+  rows = np.flatnonzero(context.usable)
+  first = np.resize(rows, makers.BATCH)
+  propose = makers.make_maker(operator, context)
+  rng = np.random.Generator(np.random.Philox(5))
+  return context, propose(rng, first, made_for), models
+
+
+def test_latent_mix_of_a_parent_alone_is_its_reconstruction(data, codec):
+  """Lambda 1 decodes a's own codes, which the rule of changed codes refuses."""
+  context, found, models = proposals(data, 'A', codec=str(codec), law='near')
+  assert found.ecg.shape == (makers.BATCH, beating.LENGTH, 12)
+  assert set(found.reason) <= {'', 'unchanged', 'no_partner', 'rr_ratio'}
+  low = found.changed < 0.05
+  assert low.any() and (found.reason[low] != '').all()
+  assert (found.reason[~low] != 'unchanged').all()
+  near = found.changed == 0
+  assert near.any()
+  codec_lib, params, state = makers.unpack_codec(models['codec'])
+  x = context.ecg[found.first[near & (found.weight > 0.9)]]
+  _, indices, _ = codec_lib.quantise(state, codec_lib.encode(params, x))
+  decoded = codec_lib.decode(params, codec_lib.lookup(state, indices))
+  np.testing.assert_allclose(
+    found.ecg[near & (found.weight > 0.9)],
+    leads.from_independent(np, np.asarray(decoded)),
+    atol=1e-5,
+  )
+
+
+def test_nearest_neighbours_in_the_latent_space(data, codec):
+  context, found, models = proposals(data, 'F', codec=str(codec), neighbours=1)
+  codec_lib, params, _ = makers.unpack_codec(models['codec'])
+  pooled = np.asarray(codec_lib.encode(params, context.ecg)).mean(axis=1)
+  pool = context.pool
+  for a, b in zip(found.first, found.second):
+    others = np.flatnonzero(
+      context.usable
+      & (pool.groups == pool.groups[a])
+      & (pool.patients != pool.patients[a])
+    )
+    distance = np.linalg.norm(pooled[others] - pooled[a], axis=1)
+    assert b == (others[distance.argmin()] if len(others) else -1)
+
+
+def test_reconstruction_is_the_codec_alone(data, codec):
+  context, found, models = proposals(data, 'reconstruction', codec=str(codec))
+  codec_lib, params, state = makers.unpack_codec(models['codec'])
+  x = context.ecg[found.first]
+  _, indices, _ = codec_lib.quantise(state, codec_lib.encode(params, x))
+  decoded = codec_lib.decode(params, codec_lib.lookup(state, indices))
+  np.testing.assert_allclose(
+    found.ecg, leads.from_independent(np, np.asarray(decoded)), atol=1e-5
+  )
+  assert (found.second == -1).all() and (found.reason == '').all()
+  assert context.usable.all()  # nothing is interpolated: rhythm is welcome
+
+
+def test_prior_draws_and_resamples(data, codec, prior):
+  _, found, _ = proposals(data, 'prior', prior=str(prior))
+  assert (found.first == -1).all() and np.isfinite(found.ecg).all()
+  assert len(np.unique(found.ecg[:, :, 0], axis=0)) == makers.BATCH
+  context, found, models = proposals(
+    data, 'resample', prior=str(prior), keep=0.7, least_changed=0.2
+  )
+  assert (found.first >= 0).all()
+  assert found.weight.mean() == pytest.approx(0.7, abs=0.1)
+  assert (found.changed <= 1 - found.weight + 1e-6).all()
+  np.testing.assert_array_equal(
+    found.reason, np.where(found.changed < 0.2, 'unchanged', '')
+  )
+
+
+def test_simulator_makes_new_patients_with_label_sets_it_knows(
+  data, monkeypatch
+):
+  asked = []
+  monkeypatch.setattr(
+    makers.simulator,
+    'batch',
+    lambda *arguments: (asked.append(arguments), (np.zeros(3), None))[1],
+  )
+  context, found, _ = proposals(data, 'simulator', 'LVH')
+  ((_, patients, _, factors, recording),) = asked
+  assert len(np.unique(patients)) == makers.BATCH and min(patients) >= 1 << 20
+  assert (recording.rate, recording.length) == (100.0, beating.LENGTH)
+  templates = context.pool.labels[np.resize(np.arange(NUM_TRAIN), makers.BATCH)]
+  for labels, template, factor in zip(found.labels, templates, factors):
+    names, wanted = (
+      {beating.NAMES[k] for k in np.flatnonzero(row)}
+      for row in (labels, template)
+    )
+    # The simulator has LVH alone, and LBBB with AF.
+    assert names == ({'LVH'} if wanted == {'LBBB', 'LVH'} else wanted)
+    np.testing.assert_array_equal(factor, makers.simulator.factors(*names))
+
+
+def test_simulator_statements():
+  names, factors = makers.simulated('CLBBB', ['SR', 'CLBBB', 'AFIB'])
+  assert names == ['CLBBB', 'AFIB']
+  np.testing.assert_array_equal(factors, [1, 0, 1, 0, 0, 0, 0])
+  assert makers.simulated('LVH', ['LVH', 'IMI', 'PAC'])[0] == ['LVH']
+  assert makers.simulated('AFIB', ['AFIB', '1AVB'])[0] == ['AFIB']
+
+
+def test_teacher_of_the_fold_filters(data, tmp_path):
+  teacher = tmp_path / 'teacher'
+  trained = input_pipeline.fingerprint(data.labelled['train'])['sha256']
+  # Its own split: other leads and length give another fingerprint.
+  config = make_config(teacher=str(teacher))
+  tiny_runs.write_classifier(teacher, beating.NAMES, fingerprint=trained)
+  with pytest.raises(ValueError, match='trained on other records'):
+    generate_inputs.restore_models(config, data)
+  own = config.copy_and_resolve_references().unlock()
+  own.data.update({'leads': ('II', 'V1'), 'length': 64, 'task': 'all'})
+  split = input_pipeline.open_split(data.builder, 'train', own)
+  digest = input_pipeline.fingerprint(split)['sha256']
+  tiny_runs.write_classifier(
+    tmp_path / 'good', beating.NAMES, fingerprint=digest
+  )
+  config = make_config(teacher=str(tmp_path / 'good'))
+  models = generate_inputs.restore_models(config, data)
+  probability = generate_inputs.make_teacher(models['teacher'])
+  scores = probability(np.zeros((4, beating.LENGTH, 12), np.float32), 'LVH')
+  assert scores.shape == (4,) and ((scores > 0) & (scores < 1)).all()
+  with pytest.raises(ValueError, match="does not know the class 'x'"):
+    probability(np.zeros((4, beating.LENGTH, 12), np.float32), 'x')
+
+
+def test_implausible_children_are_counted(data):
+  config = make_config(classes=('NORM',), ratio=1.0)
+  context, task, _ = generate_inputs.make_context(
+    config, data, dict.fromkeys(generate_inputs.METHODS)
+  )
+  propose = makers.make_maker('input_smote', context)
+  # Believes every second one.
+  teacher = lambda ecg, name: np.resize([0.5, 0.51], len(ecg))
+  made, classes, rejected = generate.fill_classes(
+    config, context, data.labelled['train'], task, propose, teacher
+  )
+  assert len(made) == classes['NORM']['made'] == 12
+  assert rejected['implausible'] >= 11
+  never = lambda ecg, name: np.zeros(len(ecg))
+  made, classes, _ = generate.fill_classes(
+    config, context, data.labelled['train'], task, propose, never
+  )
+  assert not made and classes['NORM'] == {'real': 12, 'wanted': 12, 'made': 0}
+
+
+def test_a_codec_of_other_records_is_refused(data, tmp_path):
+  tiny_runs.write_codec(tmp_path / 'codec', 'f' * 64, beating.LENGTH)
+  config = make_config('A', codec=str(tmp_path / 'codec'))
+  with pytest.raises(ValueError, match='trained on other records than the'):
+    generate.generate_for(config, data, tmp_path / 'run')
+  tiny_runs.write_codec(tmp_path / 'short', data.fingerprint, 128)
+  config = make_config('A', codec=str(tmp_path / 'short'))
+  with pytest.raises(ValueError, match='augment.codec: .* trained on'):
+    generate.generate_for(config, data, tmp_path / 'run')
+
+
+def test_stored_children_come_back(tmp_path):
+  """The builder alone: what is written is what is read."""
+  import tensorflow_datasets as tfds
+
+  rng = np.random.default_rng(0)
+  children = [
+    generated.Child(
+      f'generated-{i}', rng.normal(size=(60, 12)), np.array([1, 0], np.uint8),
+      np.array([1, i], np.uint8), (f'a{i}', ''), 0.25 * i, np.nan, 'x',
+    )
+    for i in range(2)
+  ]  # fmt: skip
+  facts = {'operator': 'A', 'split_sha256': 'abc', 'seed': 3}
+  path = generated.write(tmp_path, children, 100.0, ['x', 'y'], facts)
+  builder = tfds.builder_from_directory(str(path))
+  found = table.read_table(builder, 'train')
+  order = np.argsort(found['record_id'])
+  assert found['parent_a'][order].tolist() == ['a0', 'a1']
+  assert found['weight'][order].tolist() == [0, 0.25]
+  assert np.isnan(found['changed']).all()
+  ecg = np.concatenate([
+    part['ecg'] for part in table.read_shards(
+      *table.shards(builder, 'train'), ['ecg']
+    )
+  ])[order]  # fmt: skip
+  expected = np.rint(1000 * np.stack([x.ecg for x in children]))
+  np.testing.assert_array_equal(ecg, expected)
+  assert json.loads((path / 'metadata.json').read_text())['seed'] == 3
