@@ -126,9 +126,9 @@ def _small(config):
   config.model.name = 'resnet1d'
   config.model.kwargs = {'width': 0.125}
   config.batch_size = 32
-  config.num_steps = 400
+  config.num_steps = 300
   config.eval_every = 100
-  config.pretrain.codec.num_steps = 800
+  config.pretrain.codec.num_steps = 600
 
 
 def _smoke(config):
