@@ -249,6 +249,7 @@ def evaluate_run(config, trained, data, workdir) -> dict:
       config,
       trained.contract,
       functools.partial(predict, state.params, state.model_state),
+      evaluate_codec.make_decode(config, state),
       data,
     )
   evaluation, predictions = compare_arms(
@@ -339,6 +340,11 @@ def summary(results: dict) -> str:
     lines.append(f'  {name:24} {tables.cell(arm["metrics"][headline])}')
   for name, row in results['differences'].items():
     lines.append(f'  {name:24} {tables.difference_cell(row[headline])}')
+  lines += [
+    f'  {name:24} {tables.cell(entry)}'
+    for name, entry in results['metrics'].items()
+    if not name.startswith('macro_')
+  ]
   if 'identity' in results:
     lines += [t.markdown() for t in tables.identity_tables(results['identity'])]
   return '\n'.join(lines)

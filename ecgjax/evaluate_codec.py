@@ -8,6 +8,8 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import config as config_lib
@@ -42,17 +44,33 @@ class Finding(NamedTuple):
 NOTHING = Finding({}, {}, {}, (), [])
 
 
-def evaluate_codec(config, contract, predict: Callable, data) -> Finding:
+def evaluate_codec(
+  config, contract, predict: Callable, decode: Callable, data
+) -> Finding:
   """Quality of a codec on the test split: of signals, or of pages.
 
   Args:
     config: of the run.
     contract: its input contract.
     predict: batch -> `reconstruction` and `indices`.
+    decode: from `make_decode`; of signals only.
     data: `data.sources.Data` of the run.
   """
-  evaluate_one = evaluate_pages if 'image' in config else evaluate_signals
-  return evaluate_one(config, contract, predict, data)
+  if 'image' in config:
+    return evaluate_pages(config, contract, predict, data)
+  return evaluate_signals(config, contract, predict, decode, data)
+
+
+def make_decode(config, state) -> Callable:
+  """Returns indices [B, T, q] of the first q stages -> ECGs [B, L, 12], mV."""
+  codec = vqvae.make_codec(config)
+
+  @jax.jit
+  def decode(indices):
+    z_q = codec.lookup(state.model_state['codebook'], indices)
+    return leads_lib.from_independent(jnp, codec.decode(state.params, z_q))
+
+  return decode
 
 
 def _code(predict: Callable, contract: InputContract, split):
@@ -61,10 +79,7 @@ def _code(predict: Callable, contract: InputContract, split):
 
 
 def evaluate_pages(config, contract, predict: Callable, data) -> Finding:
-  """Ink of the test split, and the signal read from it; see `ink`.
-
-  Arguments as in `evaluate_codec`.
-  """
+  """Ink of the test split, and the signal read from it; see `ink`."""
   test = _code(predict, contract, data.labelled['test'])
   paper = paper_lib.make(**config.image)
   num_codes = vqvae.make_codec(config).num_codes
@@ -82,7 +97,9 @@ def evaluate_pages(config, contract, predict: Callable, data) -> Finding:
   return Finding(metrics, {'pages': found}, {}, (), [page])
 
 
-def evaluate_signals(config, contract, predict: Callable, data) -> Finding:
+def evaluate_signals(
+  config, contract, predict: Callable, decode: Callable, data
+) -> Finding:
   """Quality of a codec of signals, and what a judge makes of it.
 
   The judge is an encoder that never saw a reconstruction: a probe is fitted on
@@ -94,6 +111,7 @@ def evaluate_signals(config, contract, predict: Callable, data) -> Finding:
       '' for LCD's encoder before training.
     contract: its input contract.
     predict: batch -> `reconstruction` and `indices`.
+    decode: from `make_decode`.
     data: `data.sources.Data` of the run.
 
   Raises:
@@ -106,6 +124,10 @@ def evaluate_signals(config, contract, predict: Callable, data) -> Finding:
   found = reconstruction.summarise(
     test, contract.rate, num_codes, config.bootstrap_draws
   )
+  for row, prdn in zip(
+    found['codebook']['stages'], stage_prdn(test, decode), strict=True
+  ):
+    row['prdn'] = prdn
   judge = make_judge(config, contract)
   features = functools.partial(_features, judge)
   probe = evaluate.fit_probe(
@@ -140,6 +162,19 @@ def evaluate_signals(config, contract, predict: Callable, data) -> Finding:
       )
     ],
   )
+
+
+def stage_prdn(test: reconstruction.Reconstructed, decode) -> list[float]:
+  """Median PRDN in % with the first stage, the first two, ... all of them."""
+  found = []
+  for stages in range(1, test.indices.shape[2] + 1):
+    indices = test.indices[:, :, :stages]
+    parts = np.array_split(indices, -(-len(indices) // evaluate.BATCH_SIZE))
+    ecg = np.concatenate([np.asarray(decode(part)) for part in parts])
+    found.append(
+      float(np.median(reconstruction.record_prdn(test.original, ecg)))
+    )
+  return found
 
 
 def make_judge(config, contract: InputContract) -> restored.Restored:

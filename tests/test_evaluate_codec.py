@@ -17,7 +17,8 @@ def on(config, data_dir, **fields):
 
 @pytest.fixture(scope='module')
 def codec(tmp_path_factory, synthetic_dir):
-  config = on(vqvae_config.get_config('preset=smoke'), synthetic_dir)
+  config = vqvae_config.get_config('preset=smoke')
+  config = on(config, synthetic_dir, vqvae={'stages': 2})
   workdir = tmp_path_factory.mktemp('runs') / 'codec'
   return config, workdir, train.train_and_evaluate(config, workdir)
 
@@ -48,11 +49,26 @@ def test_perfect_codec_loses_nothing(codec):
       'indices': rest,
     }
 
-  finding = evaluate_codec.evaluate_codec(config, contract, predict, data)
+  blank = lambda indices: np.zeros((len(indices), 1000, 12))
+  finding = evaluate_codec.evaluate_codec(
+    config, contract, predict, blank, data
+  )
   assert finding.metrics['prdn']['value'] == 0
+  (stage,) = finding.fields['reconstruction']['codebook']['stages']
+  assert stage['prdn'] >= 100
   clean, coded = finding.arms['judge'], finding.arms['judge_on_reconstructions']
   np.testing.assert_array_equal(clean[1], coded[1])
   assert 0 < clean[1].std()  # the judge does see the ECGs
+
+
+def test_stages(codec):
+  config, _, results = codec
+  found = results['reconstruction']['codebook']['stages']
+  assert len(found) == config.vqvae.stages == 2
+  # All stages decoded from their indices are what `predict` gives.
+  assert found[-1]['prdn'] == pytest.approx(
+    results['metrics']['prdn']['value'], rel=0.05
+  )
 
 
 def test_judge_of_another_length_is_refused(codec, tmp_path):

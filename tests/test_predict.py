@@ -273,7 +273,9 @@ def test_a_run_of_another_version(classifier, monkeypatch):
     return from_json(fields)
 
   monkeypatch.setattr(restored.config_lib, 'from_json', older)
-  with pytest.raises(ValueError, match="another version.*no field .*'branches'"):
+  with pytest.raises(
+    ValueError, match="another version.*no field .*'branches'"
+  ):
     restored.restore_model(classifier)
 
 
