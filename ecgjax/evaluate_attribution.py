@@ -33,7 +33,7 @@ TITLES = {
   'simulator': 'Simulated ECGs',
   'ludb': 'LUDB, delineated by cardiologists',
 }
-_PER_CLASS = 32  # simulated recordings
+_PER_CLASS = 16  # simulated recordings
 _SEED = 7_240_563  # of their population, which no data set uses
 _MAX_PICTURES = 4
 _SMOOTHING = 0.04  # seconds, in the plots only

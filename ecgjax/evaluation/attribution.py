@@ -23,7 +23,7 @@ import numpy as np
 
 from ecgjax.evaluation import bootstrap, report, tables, waves
 
-NUM_STEPS = 32
+NUM_STEPS = 16
 BATCH_SIZE = 32
 MIN_RECORDS = 5  # below, a class is not measured
 
