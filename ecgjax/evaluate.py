@@ -273,31 +273,39 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   results = results_lib.assemble(
     evaluation,
     **coded.fields,
-    method=config.method,
-    dataset=config.data.name,
     protocol=config.probe.recipe,
-    split='test',
-    seed=config.seed,
-    step=step,
-    num_examples=len(splits['test']),
-    num_patients=len(np.unique(splits['test'].columns['patient'])),
-    hashes={
-      'split': data.split_hash,
-      'manifest': data.manifest_hash,
-      'checkpoint': checkpoints.digest([state.params, state.model_state]),
-    },
-    device=describe_device(),
-    examples_per_second=trained.examples_per_second,
+    **facts(config, trained, data, 'test', state, step),
     wall_seconds=trained.wall_seconds + time.monotonic() - started,
-    synthetic=data.synthetic,
-    leak_allowed=bool(config.data.allow_leak),
-    config=config_lib.identity(config),
-    num_parameters=int(sum(x.size for x in jax.tree.leaves(state.params))),
   )
   if config.data.extra:
     results['generated'] = extra.describe(config)
   publish(workdir, results, predictions, data, arm, coded.sections)
   return results
+
+
+def facts(config, trained, data, split: str, state, step: int) -> dict:
+  """Fields of the results of a run that no evaluation has to find out."""
+  evaluated = data.labelled[split]
+  return {
+    'method': config.method,
+    'dataset': config.data.name,
+    'split': split,
+    'seed': config.seed,
+    'step': step,
+    'num_examples': len(evaluated),
+    'num_patients': len(np.unique(evaluated.columns['patient'])),
+    'hashes': {
+      'split': data.split_hash,
+      'manifest': data.manifest_hash,
+      'checkpoint': checkpoints.digest([state.params, state.model_state]),
+    },
+    'device': describe_device(),
+    'examples_per_second': trained.examples_per_second,
+    'synthetic': data.synthetic,
+    'leak_allowed': bool(config.data.allow_leak),
+    'config': config_lib.identity(config),
+    'num_parameters': sum(x.size for x in jax.tree.leaves(state.params)),
+  }
 
 
 def publish(workdir, results, predictions, data, arm: str, sections=()) -> None:

@@ -46,6 +46,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
     return None
   if 'evaluation' not in config:
     raise ValueError('--mode=eval needs --config=configs/evaluate.py')
+  sources.require_task(config)
   if not config.init_from:
     raise ValueError('--config.init_from names no run to evaluate')
   model = restored.restore_model(config.init_from)

@@ -41,6 +41,7 @@ def run_study(config, workdir) -> dict:
       '--mode=study needs a study config, e.g. '
       'configs/study_label_efficiency.py'
     )
+  sources.require_task(config)
   module = resolve('studies', config.study.name)
   workdir_lib.check(config, workdir)
   finished = workdir_lib.read_results(workdir)

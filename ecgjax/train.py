@@ -57,7 +57,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
     ValueError: if config, data or work folder are off; nothing is written.
     Interrupted, NonFiniteLoss: see `train`.
   """
-  from ecgjax import evaluate
+  from ecgjax import evaluate, evaluate_unlabelled
   from ecgjax.data import sources
 
   workdir = pathlib.Path(workdir)
@@ -70,6 +70,10 @@ def train_and_evaluate(config, workdir) -> dict | None:
   trained = train_on(config, workdir, data)
   if jax.process_index():
     return None
+  if not config.data.task:
+    return evaluate_unlabelled.evaluate_unlabelled(
+      config, trained, data, workdir
+    )
   return evaluate.evaluate_run(config, trained, data, workdir)
 
 
@@ -94,6 +98,8 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
         f'config.data.{field} needs a supervised config, this is one of '
         f'{config.method}'
       )
+  if supervised:
+    sources.require_task(config)
   splits = data.labelled if supervised else data.splits
   training = extra.join(splits['train'], extra.open_extra(config, data))
   batches = sources.make_batches(

@@ -94,6 +94,15 @@ def open_data(config, records=None, process_index: int = 0) -> Data:
   )
 
 
+def require_task(config) -> None:
+  """Raises a ValueError where labels are needed and no task is named."""
+  if not config.data.task:
+    raise ValueError(
+      'config.data.task is empty: without labels there is nothing to train a '
+      'classifier on and nothing to judge a model by'
+    )
+
+
 class Batches(NamedTuple):
   """What a run's loop reads of one split.
 

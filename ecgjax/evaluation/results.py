@@ -184,8 +184,13 @@ def _check_values(node, path: str) -> None:
 
 
 def _check_interval(node: Mapping, path: str) -> None:
-  """A value with `ci95` lies inside it; both are null where undefined."""
+  """A value with `ci95` lies inside it; both are null where undefined.
+
+  A loss, which is a mean over batches, has no interval.
+  """
   value, ends = node.get('value'), node['ci95']
+  if path.endswith('_loss') and value is not None and ends is None:
+    return
   if value is None and ends is None and node.get('num_labels') == 0:
     return
   if value is None or ends is None or len(ends) != 2 or None in ends:
