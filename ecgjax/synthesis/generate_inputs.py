@@ -127,6 +127,7 @@ def make_context(config, data, models):
   if options.operator in makers.INTERPOLATING:
     exclude('rhythm', parents.has_rhythm(pool.labels, names))
     exclude('few_beats', count < align.MIN_BEATS)
+    exclude('no_partner', ~parents.has_partner(pool, usable))
   metadata = dict(builder.info.metadata.items())
   recording = simulator.Config(
     config.data.rate,

@@ -132,17 +132,14 @@ def _pair(context, rng, first, features):
   second = parents.draw_partners(
     rng, context.pool, first, context.usable, features, options.neighbours
   )
-  reason = np.where(second < 0, 'no_partner', '').astype(object)
-  # Something to compute with where there is none; it is not used.
-  partner = np.where(second < 0, first, second)
-  x_a, x_b = context.ecg[first], context.ecg[partner]
+  reason = np.full(len(first), '', object)
+  x_a, x_b = context.ecg[first], context.ecg[second]
   if options.align:
     rr = align.mean_rr(context.peaks, count)
-    far = ~align.compatible(rr[first], rr[partner])
-    reason[far & (reason == '')] = 'rr_ratio'
+    reason[~align.compatible(rr[first], rr[second])] = 'rr_ratio'
     x_b = align.align(
-      x_b, context.peaks[first], context.peaks[partner], count[first],
-      count[partner],
+      x_b, context.peaks[first], context.peaks[second], count[first],
+      count[second],
     )  # fmt: skip
   return second, x_a, x_b, reason
 

@@ -91,6 +91,20 @@ def has_rhythm(labels: np.ndarray, label_names) -> np.ndarray:
   return (labels[:, columns] > 0).any(axis=1)
 
 
+def has_partner(pool: Pool, usable: np.ndarray) -> np.ndarray:
+  """Who can be mixed with another patient of its label set: [N] bool.
+
+  Args:
+    pool: the records.
+    usable: [N] bool, who may be a parent.
+  """
+  _, patient = np.unique(pool.patients, return_inverse=True)
+  rows = np.flatnonzero(usable)
+  pairs = np.unique(np.stack([pool.groups, patient], axis=1)[rows], axis=0)
+  patients = np.bincount(pairs[:, 0], minlength=pool.groups.max(initial=0) + 1)
+  return usable & (patients[pool.groups] > 1)
+
+
 def number_wanted(positives: int, ratio: float, target: int) -> int:
   """ECGs that a class gets: min(r n, target - n), or r n without a target.
 
@@ -128,15 +142,15 @@ def draw_partners(
   Args:
     rng: NumPy generator.
     pool: the records.
-    first: [B] rows of the first parents.
+    first: [B] rows of the first parents, who have partners.
     usable: [N] bool, who may be a parent.
     features: [N, D], where partners are to be near; None for any partner.
     neighbours: k, the number of nearest ones among which is drawn.
 
   Returns:
-    [B] rows; -1 where there is no partner.
+    [B] rows.
   """
-  partners = np.full(len(first), -1)
+  partners = np.empty_like(first)
   unit = rng.uniform(size=len(first))
   for place, row in enumerate(first):
     others = np.flatnonzero(
@@ -144,11 +158,10 @@ def draw_partners(
       & (pool.groups == pool.groups[row])
       & (pool.patients != pool.patients[row])
     )
-    if features is not None and len(others):
+    if features is not None:
       distance = np.square(features[others] - features[row]).sum(axis=1)
       others = others[np.argsort(distance, kind='stable')[:neighbours]]
-    if len(others):
-      partners[place] = others[int(unit[place] * len(others))]
+    partners[place] = others[int(unit[place] * len(others))]
   return partners
 
 

@@ -50,9 +50,20 @@ def test_partners_share_the_label_set_and_not_the_patient(pool):
       k for k in range(12) if k % 3 == row % 3 and k // 2 != row // 2 and k != 9
     }
     assert set(found[first == row]) == allowed  # all of them, in 40 draws
-  usable[:] = False
+
+
+def test_who_has_a_partner(pool):
+  usable = np.ones(12, bool)
+  assert parents.has_partner(pool, usable).all()
+  usable[[3, 6, 9]] = False  # 0 is alone with its label set
   np.testing.assert_array_equal(
-    parents.draw_partners(rng, pool, np.arange(3), usable), -1
+    parents.has_partner(pool, usable), usable & (np.arange(12) != 0)
+  )
+  patients = np.where(np.arange(12) % 3 == 1, 'one', pool.patients)
+  pool = pool._replace(patients=patients)
+  usable = np.ones(12, bool)
+  np.testing.assert_array_equal(
+    parents.has_partner(pool, usable), np.arange(12) % 3 != 1
   )
 
 
