@@ -1,17 +1,14 @@
 """Input: records/s of every way to a batch, against what the LCD step eats.
 
-  python -m benchmarks.input [--raw_dir=DIR]
+  python -m benchmarks.input
 
-Records are 12 leads x 1000 samples int16, in the page cache. With the folder
-of PTB-XL as DIR, its preparation at 100 Hz is timed too.
+Records are 12 leads x 1000 samples int16, in the page cache.
 """
 
-import argparse
 import collections
 import itertools
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,9 +18,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from benchmarks import timing
 from configs import lcd as lcd_config
 from ecgjax import leads
-from ecgjax.data import base, input_pipeline, prepare, resident
+from ecgjax.data import base, input_pipeline, resident
 from ecgjax.inputs import InputContract, to_model_input
 from ecgjax.methods import lcd
 from ecgjax.training import optimizers, train_state, train_step
@@ -31,7 +29,6 @@ from ecgjax.training import optimizers, train_state, train_step
 NUM_RECORDS = 8192
 NUM_SHARDS = 8
 BATCH = 256
-ROUNDS = 5
 LENGTH = 1000
 MEGABYTES = LENGTH * 12 * 2 / 1e6  # per record, as stored
 
@@ -128,7 +125,7 @@ def seconds(function) -> float:
   return time.perf_counter() - start
 
 
-def measure(rounds: int = ROUNDS) -> dict[str, float]:
+def measure_rates(rounds: int) -> dict[str, float]:
   """Name -> records/s, the median of interleaved rounds."""
   config = lcd_config.get_config('dataset=ptbxl').copy_and_resolve_references()
   config.unlock()
@@ -183,36 +180,23 @@ def measure(rounds: int = ROUNDS) -> dict[str, float]:
   return {name: statistics.median(rates) for name, rates in found.items()}
 
 
-def measure_prepare(raw_dir: str) -> float:
-  """Records/s of preparing PTB-XL at 100 Hz, one process."""
-  with tempfile.TemporaryDirectory() as directory:
-    start = time.perf_counter()
-    builder, _ = prepare.build('ptbxl', directory, 100, raw_dir)
-    elapsed = time.perf_counter() - start
-    return sum(s.num_examples for s in builder.info.splits.values()) / elapsed
-
-
-def main():
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--raw_dir', help='folder of PTB-XL')
-  parser.add_argument('--rounds', type=int, default=ROUNDS)
-  flags = parser.parse_args()
-  rates = measure(flags.rounds)
-  appetite = rates['LCD step, 8 leads']
-  print(
-    f'{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0]}, jax '
-    f'{jax.__version__}, TensorFlow {tf.__version__}; batch {BATCH}, '
-    f'12 x {LENGTH} int16, medians of {flags.rounds} rounds\n'
-  )
-  print('| input | records/s | MB/s | of the step |\n|---|---|---|---|')
-  for name, rate in rates.items():
-    print(
-      f'| {name} | {rate:,.0f} | {rate * MEGABYTES:,.0f} | '
-      f'{rate / appetite:.1f}x |'
+def measure(options: timing.Options) -> list[timing.Row]:
+  rates = measure_rates(options.rounds)
+  step = rates.pop('LCD step, 8 leads')
+  print(f'LCD step, 8 leads: {step:,.0f} records/s')
+  targets = {
+    'streamed': ('15,000; 20', 'memory-map speed; 100'),
+    'kept in memory': ('15,000; 20', 'memory-map speed; 100'),
+  }
+  return [
+    timing.Row(
+      f'input, 12 x {LENGTH} int16, {name}: records/s; and / the LCD step',
+      f'{rate:,.0f}; {rate / step:.0f}',
+      *targets.get(name, ()),
     )
-  if flags.raw_dir:
-    print(f'\nprepare ptbxl: {measure_prepare(flags.raw_dir):,.0f} records/s')
+    for name, rate in rates.items()
+  ]
 
 
 if __name__ == '__main__':
-  main()
+  timing.run(measure, __doc__)

@@ -1,7 +1,6 @@
 """The LCD training step against its PyTorch twin, on the CPU of this machine.
 
-  python -m benchmarks.lcd_step [--lengths=1000,2048,2500,5000] [--rounds=5]
-    [--torch_python=PYTHON]
+  python -m benchmarks.lcd_step [--rounds=5] [--torch_python=PYTHON]
 
 Prints, per length, medians of rounds taken in turn and their ratios. Each side
 runs in processes of its own, with glibc's default allocator and with the
@@ -15,71 +14,62 @@ the three augmented views. PyTorch (extra: bench) may live in an environment of
 its own; --torch_python names its interpreter.
 """
 
-import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
 
-from benchmarks import timing
-from ecgjax import process_env
+from benchmarks import timing, worker
 
 BATCH = 256
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LENGTHS = (1000, 2048, 2500, 5000)
+# Length -> ratio to the twin in its default environment, and with the
+# allocator setting: at least, and aimed at.
+TARGETS = {
+  1000: (('1.25', '1.8'), ('1.1', '1.5')),
+  2500: (('1.25', '1.8'), ('1.0', '1.5')),
+  5000: (('2.5', '4'), ('0.85', '1.5')),
+}
 
 
-class Worker:
-  """A process that does one thing whenever it is told to."""
+def make_config(length: int):
+  from configs import lcd as lcd_config
 
-  def __init__(self, python: str, task: tuple[str, int, str], kept: bool):
-    side, length, path = task
-    environ = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
-    if kept:
-      environ['GLIBC_TUNABLES'] = process_env.allocator_tunables('')
-    environ['JAX_PLATFORMS'] = 'cpu'
-    environ['JAX_COMPILATION_CACHE_DIR'] = os.path.dirname(path)
-    command = [python, '-m', 'benchmarks.lcd_step']
-    self.process = subprocess.Popen(
-      [*command, '--worker', side, str(length), path],
-      env=environ,
-      cwd=ROOT,
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-
-  def ask(self, part: str) -> dict[str, float]:
-    """Does `part` once; seconds, processor seconds and what it returns."""
-    self.process.stdin.write(part + '\n')
-    self.process.stdin.flush()
-    answer = self.process.stdout.readline()
-    if not answer:
-      raise RuntimeError(f'a worker ended with exit code {self.process.wait()}')
-    return json.loads(answer)
-
-  def sample(self, part: str) -> timing.Sample:
-    answer = self.ask(part)
-    return timing.Sample(answer['wall'], answer['cpu'])
-
-  def close(self):
-    self.process.stdin.close()
-    self.process.wait()
+  config = lcd_config.get_config('dataset=ptbxl').unlock()
+  config.batch_size, config.data.length = BATCH, length
+  return config
 
 
-def work(side: str, length: int, path: str) -> None:
-  """Answers every line of standard input by doing what it names."""
-  if side == 'torch':
-    from benchmarks import torch_twin
+def random_batch(config):
+  """Float millivolts [B, L, C], the same every time."""
+  import jax
+  import numpy as np
 
-    parts = torch_twin.make_parts(path)
-  else:
-    parts = jax_parts(length, path, augmented=side == 'training')
-  for line in sys.stdin:
-    part, returned = parts[line.strip()], {}
-    taken = timing.sample(lambda p=part, r=returned: r.update(p() or {}))
-    answer = {'wall': taken.wall, 'cpu': taken.cpu, **returned}
-    print(json.dumps(answer), flush=True)
+  shape = (config.batch_size, config.data.length, len(config.data.leads))
+  ecg = np.random.default_rng(0).normal(size=shape)
+  return {'ecg': jax.numpy.asarray(ecg, jax.numpy.float32)}
+
+
+def make_step(config, batch):
+  """Method, start state and the compiled step of a config."""
+  import jax
+
+  from ecgjax.inputs import InputContract
+  from ecgjax.methods import lcd
+  from ecgjax.training import optimizers, train_state, train_step
+
+  method = lcd.make(config)
+  optimizer = optimizers.make_optimizer(config, 100)
+  contract = InputContract.from_config(config)
+  example = train_step.to_model_input(
+    {k: v[:1] for k, v in batch.items()}, contract
+  )
+  state = jax.jit(
+    lambda: train_state.create_train_state(method, optimizer, 0, example)
+  )()
+  step = jax.jit(
+    train_step.make_train_step(method, optimizer, contract), donate_argnums=0
+  )
+  return method, state, step
 
 
 def jax_parts(length: int, path: str, augmented: bool):
@@ -87,37 +77,24 @@ def jax_parts(length: int, path: str, augmented: bool):
   import jax
   import numpy as np
 
-  from configs import lcd as lcd_config
   from ecgjax import augment
-  from ecgjax.inputs import InputContract
   from ecgjax.methods import lcd
-  from ecgjax.training import optimizers, train_state, train_step
 
-  config = lcd_config.get_config('dataset=ptbxl').unlock()
-  config.batch_size, config.data.length = BATCH, length
+  config = make_config(length)
   if not augmented:
     config.data.normalisation = 'none'
     augment.make_random_resized_crop = lambda *_, **__: lambda key, ecg: ecg
     augment.time_out = lambda key, ecg, **_: ecg
-  method = lcd.make(config)
-  optimizer = optimizers.make_optimizer(config, 100)
-  contract = InputContract.from_config(config)
-  rng = np.random.default_rng(0)
-  shape = (BATCH, length, len(config.data.leads))
-  ecg = rng.normal(size=shape).astype(np.float32)
-  batch = {'ecg': jax.numpy.asarray(ecg)}
-  state = jax.jit(
-    lambda: train_state.create_train_state(method, optimizer, 0, batch)
-  )()
-
+  batch = random_batch(config)
+  method, state, step = make_step(config, batch)
   key = jax.random.fold_in(state.rng, state.step)
   if not os.path.exists(path):
     pair_key = jax.random.split(key, 4)[0]  # as in `lcd.loss`
-    a, b = lcd.draw_lead_pair(pair_key, shape[2])
+    a, b = lcd.draw_lead_pair(pair_key, batch['ecg'].shape[2])
     names = lambda p: '/'.join(part.key for part in p)
     arrays = {names(p): v for p, v in jax.tree.leaves_with_path(state.params)}
-    views = ecg[:, :, [int(a), int(b), int(a)]].transpose(2, 0, 1)
-    np.savez(path, views=views, **arrays)
+    views = np.asarray(batch['ecg'])[:, :, [int(a), int(b), int(a)]]
+    np.savez(path, views=views.transpose(2, 0, 1), **arrays)
 
   def value(params):
     return method.loss(
@@ -127,9 +104,6 @@ def jax_parts(length: int, path: str, augmented: bool):
   forward = jax.jit(value)
   gradient = jax.jit(jax.value_and_grad(value, has_aux=True))
   params = state.params
-  step = jax.jit(
-    train_step.make_train_step(method, optimizer, contract), donate_argnums=0
-  )
   current = jax.tree.map(jax.numpy.copy, state)
 
   def whole():
@@ -145,49 +119,82 @@ def jax_parts(length: int, path: str, augmented: bool):
     'step': whole,
     'forward': lambda: wait(forward),
     'gradient': lambda: wait(gradient),
+    'views': make_views(config, batch, key),
   }
 
 
-def compare(length: int, rounds: int, torch_python: str) -> list[str]:
-  """Lines of the report on one length."""
+def make_views(config, batch, key):
+  """What the training step does before the encoder: three augmented views."""
+  import jax
+  import jax.numpy as jnp
+
+  from ecgjax import augment
+  from ecgjax.inputs import InputContract
+  from ecgjax.training import train_step
+
+  contract = InputContract.from_config(config)
+  crop = augment.make_random_resized_crop(config.data.length)
+
+  @jax.jit
+  def views(batch):
+    ecg = train_step.to_model_input(batch, contract)['ecg']
+    leads = jnp.concatenate([ecg[:, :, k : k + 1] for k in range(3)])
+    keys = jax.random.split(key, len(leads))
+    one = lambda key, lead: augment.time_out(key, crop(key, lead))
+    return jax.vmap(one)(keys, leads)
+
+  def wait():
+    views(batch).block_until_ready()
+
+  return wait
+
+
+def compare(length: int, options: timing.Options):
+  """Median samples by (side, allocator kept, part), and the first losses."""
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'start.npz')
-    start = lambda python, side, kept: Worker(
-      python, (side, length, path), kept
+    workers = {}
+
+    def start(side, kept):
+      workers[side, kept] = worker.Worker(
+        'benchmarks.lcd_step',
+        [side, length, path],
+        python=options.torch_python if side == 'torch' else sys.executable,
+        kept=kept,
+        environ={'JAX_COMPILATION_CACHE_DIR': folder},
+      )
+      return workers[side, kept].ask('step').get('loss')
+
+    losses = [start('jax', True)]  # and `path` is there
+    losses += [start('torch', False), start('torch', True)]
+    start('jax', False)
+    start('training', True)
+    tasks = {(*name, 'step'): (w, 'step') for name, w in workers.items()}
+    for side in ('jax', 'torch'):
+      for part in ('forward', 'gradient'):
+        tasks[side, True, part] = (workers[side, True], part)
+    tasks['training', True, 'views'] = (workers['training', True], 'views')
+    samples = timing.interleaved(
+      {name: lambda w=w, p=p: w.sample(p) for name, (w, p) in tasks.items()},
+      options.rounds,
     )
-    workers = {('jax', True): start(sys.executable, 'jax', True)}
-    losses = [workers['jax', True].ask('step')['loss']]  # and `path` is there
-    for kept in (False, True):
-      workers['torch', kept] = start(torch_python, 'torch', kept)
-      losses.append(workers['torch', kept].ask('step')['loss'])
-    for side, kept in (('jax', False), ('training', True)):
-      workers[side, kept] = start(sys.executable, side, kept)
-    tasks = {
-      (side, kept, 'step'): lambda w=worker: w.sample('step')
-      for (side, kept), worker in workers.items()
-    }
-    for part in ('forward', 'gradient'):
-      for side in ('jax', 'torch'):
-        worker = workers[side, True]
-        tasks[side, True, part] = lambda w=worker, p=part: w.sample(p)
-    samples = timing.interleaved(tasks, rounds)
-    for worker in workers.values():
-      worker.close()
-  medians = {name: timing.median(taken) for name, taken in samples.items()}
-  return report(length, medians, losses)
+    for each in workers.values():
+      with each:
+        pass
+  return {k: timing.median(taken) for k, taken in samples.items()}, losses
 
 
-def report(length: int, medians: dict, losses: list[float]) -> list[str]:
-  """Times in ms, records/s and ratios (above 1: ecgjax is faster)."""
+def report(length: int, medians: dict, losses: list[float]) -> list[timing.Row]:
+  """Prints times; returns the ratios."""
   milliseconds = lambda *name: 1e3 * medians[name].wall
   names = {True: 'kept', False: 'default'}
-  lines = [f'\nL = {length}, B = {BATCH}; first losses:']
-  lines[0] += ''.join(f' {loss:.4f}' for loss in losses)
-  lines.append('| | allocator | ms | CPU ms | ECG/s |\n|---|---|---|---|---|')
+  print(f'L = {length}, B = {BATCH}; first losses:', end='')
+  print(*(f' {loss:.4f}' for loss in losses))
+  print('| | allocator | ms | CPU ms | ECG/s |\n|---|---|---|---|---|')
   for (side, kept, part), taken in medians.items():
     if part == 'step':
       label = 'ecgjax training step' if side == 'training' else f'{side} step'
-      lines.append(
+      print(
         f'| {label} | {names[kept]} | {1e3 * taken.wall:.0f} | '
         f'{1e3 * taken.cpu:.0f} | {BATCH / taken.wall:.0f} |'
       )
@@ -195,50 +202,61 @@ def report(length: int, medians: dict, losses: list[float]) -> list[str]:
     forward, gradient, step = (
       milliseconds(side, True, part) for part in ('forward', 'gradient', 'step')
     )
-    lines.append(
+    print(
       f'| {side}: forward / backward / optimizer and EMA | kept | '
       f'{forward:.0f} / {gradient - forward:.0f} / {step - gradient:.0f} | | |'
     )
+  print(flush=True)
   ours = milliseconds('jax', True, 'step')
-  theirs = milliseconds('torch', False, 'step')
-  share = 1 - ours / milliseconds('training', True, 'step')
-  both_default = theirs / milliseconds('jax', False, 'step')
-  both_kept = milliseconds('torch', True, 'step') / ours
-  return [
-    *lines,
-    '',
-    '| ratio | |\n|---|---|',
-    f'| torch default / jax kept | {theirs / ours:.2f} |',
-    f'| torch kept / jax kept | {both_kept:.2f} |',
-    f'| torch default / jax default | {both_default:.2f} |',
-    f'| views and normalisation, share of training step | {share:.1%} |',
-  ]
-
-
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--lengths', default='1000,2048,2500,5000')
-  parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--torch_python', default=sys.executable)
-  parser.add_argument('--worker', nargs=3, help=argparse.SUPPRESS)
-  arguments = parser.parse_args()
-  if arguments.worker:
-    side, length, path = arguments.worker
-    work(side, int(length), path)
-    return
-  torch = subprocess.run(
-    [arguments.torch_python, '-c', 'import torch; print(torch.__version__)'],
-    capture_output=True,
-    text=True,
-    check=False,
+  default, kept = TARGETS.get(length, (('', ''), ('', '')))
+  theirs, theirs_kept = (
+    milliseconds('torch', kept, 'step') for kept in (False, True)
   )
-  if torch.returncode:
-    parser.error('no PyTorch: pip install -e .[bench], or use --torch_python')
-  print(timing.machine('jax', 'flax') + f', torch {torch.stdout.strip()}')
-  for length in map(int, arguments.lengths.split(',')):
-    lines = compare(length, arguments.rounds, arguments.torch_python)
-    print('\n'.join(lines), flush=True)
+  ours_default = milliseconds('jax', False, 'step')
+  where = f'LCD step, B = {BATCH}, L = {length}, PyTorch'
+  rows = [
+    timing.Row(f'{where} / ecgjax', f'{theirs / ours:.2f}', *default),
+    timing.Row(
+      f'{where} with the allocator setting / ecgjax',
+      f'{theirs_kept / ours:.2f}',
+      *kept,
+    ),
+    timing.Row(
+      f'{where} / ecgjax, both with the default allocator',
+      f'{theirs / ours_default:.2f}',
+    ),
+  ]
+  views = medians['training', True, 'views']
+  step = medians['training', True, 'step']
+  rows.append(
+    timing.Row(
+      f'augmentation and normalisation, share of the step, L = {length}',
+      f'{views.wall / step.wall:.1%}',
+      *(('<= 5 %', '2 %') if length == 1000 else ()),
+    )
+  )
+  return rows
+
+
+def measure(options: timing.Options) -> list[timing.Row]:
+  torch = options.torch_version()
+  if not torch:
+    return [timing.Row('LCD step', 'not measured: no PyTorch')]
+  print(f'torch {torch}\n')
+  rows = []
+  for length in LENGTHS:
+    rows += report(length, *compare(length, options))
+  return rows
 
 
 if __name__ == '__main__':
-  main()
+  if sys.argv[1:2] == ['--worker']:
+    side, length, path = sys.argv[2:]
+    if side == 'torch':
+      from benchmarks import torch_twin
+
+      worker.serve(torch_twin.make_parts(path))
+    else:
+      worker.serve(jax_parts(int(length), path, augmented=side == 'training'))
+  else:
+    timing.run(measure, __doc__)

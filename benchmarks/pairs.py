@@ -1,16 +1,14 @@
 """Patient contrast: planning and reading pairs, against what a step eats.
 
-  python -m benchmarks.pairs [--patients=1000000]
+  python -m benchmarks.pairs
 
 Planning is timed on made-up ids, reading on pairs of made-up records of 12
 leads x 1000 samples in the page cache, once from memory and once by random
 access to the TFRecords, and the step is that of configs/longitudinal.py.
 """
 
-import argparse
 import itertools
 import os
-import platform
 import resource
 import statistics
 import tempfile
@@ -21,13 +19,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from benchmarks import input as input_benchmark
+from benchmarks import timing
 from configs import longitudinal as longitudinal_config
 from ecgjax.data import input_pipeline, patient_index, patients
 from ecgjax.inputs import InputContract, to_model_input
 from ecgjax.methods import longitudinal
 from ecgjax.training import optimizers, train_state, train_step
 
-ROUNDS = 5
+PATIENTS = 1_000_000
 
 
 def peak_memory() -> float:
@@ -35,8 +34,8 @@ def peak_memory() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def measure_planning(num_patients: int, config) -> None:
-  """Prints the cost of the index and of an epoch."""
+def measure_planning(num_patients: int, config) -> float:
+  """Prints the cost of the index and of an epoch; returns pairs/s."""
   rng = np.random.default_rng(0)
   sizes = np.minimum(rng.geometric(1 / 2.93, num_patients), 40)
   patient = rng.permutation(np.repeat(np.arange(num_patients), sizes))
@@ -57,6 +56,7 @@ def measure_planning(num_patients: int, config) -> None:
     f'{peak_memory() - before:.0f} MB at most; an epoch in {planned:.1f} s, '
     f'{len(plan.rows) / planned:,.0f} pairs/s (CPU time)\n{plan.report}\n'
   )
+  return len(plan.rows) / planned
 
 
 def make_step(config, batch):
@@ -112,24 +112,28 @@ def measure_reading(config, rounds: int) -> dict[str, float]:
   return {name: statistics.median(rates) for name, rates in found.items()}
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--patients', type=int, default=10**6)
-  parser.add_argument('--rounds', type=int, default=ROUNDS)
-  flags = parser.parse_args()
+def measure(options: timing.Options) -> list[timing.Row]:
   config = longitudinal_config.get_config('dataset=ptbxl')
   config = config.copy_and_resolve_references()
   config.data.task = 'all'
-  print(
-    f'{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0]}, jax '
-    f'{jax.__version__}; batch {config.batch_size}\n'
-  )
-  measure_planning(flags.patients, config)
-  rates = measure_reading(config, flags.rounds)
-  print('| pairs | pairs/s | of the step |\n|---|---|---|')
-  for name, rate in rates.items():
-    print(f'| {name} | {rate:,.0f} | {rate / rates["step"]:.1f}x |')
+  planned = measure_planning(PATIENTS, config)
+  rates = measure_reading(config, options.rounds)
+  step = rates.pop('step')
+  print(f'step of patient contrast: {step:,.0f} pairs/s')
+  rows = [
+    timing.Row(
+      f'planning an epoch of {PATIENTS:,} patients, pairs per CPU second',
+      f'{planned:,.0f}',
+    )
+  ]
+  return rows + [
+    timing.Row(
+      f'pairs/s, {name}; and / the step of patient contrast',
+      f'{rate:,.0f}; {rate / step:.0f}',
+    )
+    for name, rate in rates.items()
+  ]
 
 
 if __name__ == '__main__':
-  main()
+  timing.run(measure, __doc__)

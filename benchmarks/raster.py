@@ -1,13 +1,11 @@
 """Speed of the rasteriser: ECG pages per second, beside a NumPy twin.
 
-  python -m benchmarks.raster [--rate=100] [--rounds=5]
+  python -m benchmarks.raster [--rounds=5]
 
 A page is '3x4+1' of 10 s, from millivolts in memory to grey levels in memory,
 batches of 128, compilation apart. The twin (`raster_twin`) draws one page after
 the other on one thread.
 """
-
-import argparse
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +18,7 @@ from ecgjax.synthesis import raster, simulator
 BATCH = 128
 TWIN_PAGES = 16
 RESOLUTIONS = (1, 2, 4)  # px/mm
+RATE = 100  # Hz
 
 
 def simulate(rate: int) -> np.ndarray:
@@ -49,25 +48,25 @@ def make_tasks(ecg, rate: int, resolution: int):
   return lambda: timing.sample(library), lambda: timing.sample(twin)
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rate', type=int, default=100, help='Hz')
-  parser.add_argument('--rounds', type=int, default=5, help='medians of these')
-  args = parser.parse_args()
-  print(timing.machine('jax', 'numpy'))
-  ecg = simulate(args.rate)
+def measure(options: timing.Options) -> list[timing.Row]:
+  ecg = simulate(RATE)
   tasks = {}
   for m in RESOLUTIONS:
-    tasks[m, 'library'], tasks[m, 'twin'] = make_tasks(ecg, args.rate, m)
-  samples = timing.interleaved(tasks, args.rounds)
+    tasks[m, 'library'], tasks[m, 'twin'] = make_tasks(ecg, RATE, m)
+  samples = timing.interleaved(tasks, options.rounds)
+  rows = []
   for m in RESOLUTIONS:
     speed = BATCH / timing.median(samples[m, 'library']).wall
     twin = TWIN_PAGES / timing.median(samples[m, 'twin']).wall
-    print(
-      f'{m} px/mm, {250 * m} x {120 * m}: {speed:.0f} pages/s; '
-      f'NumPy, one thread: {twin:.0f}; ratio {speed / twin:.1f}'
+    rows.append(
+      timing.Row(
+        f'ECG pages/s, {m} px/mm ({250 * m} x {120 * m}); and / NumPy on one '
+        'thread',
+        f'{speed:,.0f}; {speed / twin:.1f}',
+      )
     )
+  return rows
 
 
 if __name__ == '__main__':
-  main()
+  timing.run(measure, __doc__)

@@ -1,26 +1,26 @@
 """Speed of the simulator: ECGs per second, end to end.
 
-  python -m benchmarks.simulator [--seconds=10]
+  python -m benchmarks.simulator
 
 End to end means from ids and class names to a NumPy array in millivolts with
 ground truth, batches of 256, compilation apart. If neurokit2 is installed, its
 multi-lead simulator is timed beside it (10 s at 100 Hz, one record at a time).
 """
 
-import argparse
 import importlib.util
-import os
 import time
 
 import jax
 import numpy as np
 
+from benchmarks import timing
 from ecgjax.synthesis import simulator
 
 BATCH = 256
+SECONDS = 5  # per figure
 
 
-def measure(rate: int, seconds: float) -> tuple[float, float, float]:
+def measure_ours(rate: int) -> tuple[float, float, float]:
   """ECGs per second of wall time and of CPU time, and compilation in s."""
   config = simulator.Config(rate, 10 * rate)
 
@@ -35,19 +35,19 @@ def measure(rate: int, seconds: float) -> tuple[float, float, float]:
   run(0)
   compilation = time.perf_counter() - start
   batches, wall, cpu = 0, time.perf_counter(), time.process_time()
-  while time.perf_counter() - wall < seconds:
+  while time.perf_counter() - wall < SECONDS:
     batches += 1
     run(batches * BATCH)
   cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
   return batches * BATCH / wall, batches * BATCH / cpu, compilation
 
 
-def measure_neurokit2(seconds: float) -> float:
+def measure_neurokit2() -> float:
   """ECGs per second of neurokit2's 12-lead simulator."""
   import neurokit2
 
   count, start = 0, time.perf_counter()
-  while not count or time.perf_counter() - start < seconds:
+  while not count or time.perf_counter() - start < SECONDS:
     neurokit2.ecg_simulate(
       duration=10, sampling_rate=100, method='multileads', random_state=count
     )
@@ -55,29 +55,22 @@ def measure_neurokit2(seconds: float) -> float:
   return count / (time.perf_counter() - start)
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--seconds', type=float, default=10, help='per figure')
-  seconds = parser.parse_args().seconds
-  device = jax.devices()[0]
-  print(f'{device.platform} ({device.device_kind}), {os.cpu_count()} cores')
-  speed = {}
+def measure(options: timing.Options) -> list[timing.Row]:
+  del options  # what is counted here is throughput over seconds
+  rows, speed = [], {}
   for rate in (100, 500):
-    wall, cpu, compilation = measure(rate, seconds)
+    wall, cpu, compilation = measure_ours(rate)
     speed[rate] = wall
     print(
       f'ecgjax, {rate} Hz x 10 s: {wall:.0f} ECG/s, {cpu:.0f} per CPU second; '
       f'compilation {compilation:.1f} s'
     )
-  if importlib.util.find_spec('neurokit2') is None:
-    print('neurokit2 is not installed')
-    return
-  other = measure_neurokit2(seconds)
-  print(
-    f'neurokit2, 100 Hz x 10 s: {other:.2f} ECG/s; '
-    f'ecgjax is {speed[100] / other:.0f} times as fast'
-  )
+    rows.append(timing.Row(f'simulator, {rate} Hz, ECG/s', f'{wall:,.0f}'))
+  if importlib.util.find_spec('neurokit2'):
+    ratio = speed[100] / measure_neurokit2()
+    rows.append(timing.Row('simulator / neurokit2', f'{ratio:.0f}'))
+  return rows
 
 
 if __name__ == '__main__':
-  main()
+  timing.run(measure, __doc__)

@@ -1,7 +1,8 @@
 """The LCD step in PyTorch, written from the same specification.
 
 Same network, sizes, losses, optimizer and EMA as `methods/lcd.py`; layout and
-layers are those that PyTorch code uses. Only `benchmarks/lcd_step.py` runs it.
+layers are those that PyTorch code uses. `lcd_step` and
+`end_to_end` run it.
 """
 
 import copy
@@ -104,6 +105,14 @@ class Twin:
       for old, new in zip(target, online):
         old.mul_(TAU).add_(new, alpha=1 - TAU)
 
+  def train(self, *views):
+    """One step on three views, each [B, L]; returns the loss."""
+    self.optimizer.zero_grad()
+    loss = self.loss(*(view[:, None] for view in views))
+    loss.backward()
+    self.update()
+    return loss.item()
+
 
 def make_parts(path: str):
   """The twin's forward, gradient and whole step.
@@ -112,22 +121,18 @@ def make_parts(path: str):
     path: .npz of `views` [3, B, L] and the start parameters.
   """
   arrays = dict(np.load(path))
-  views = torch.from_numpy(arrays.pop('views'))[:, :, None]  # [3, B, 1, L]
+  views = torch.from_numpy(arrays.pop('views'))  # [3, B, L]
   twin = Twin()
   twin.load(arrays)
 
   def forward():
-    twin.loss(*views)
+    twin.loss(*views[:, :, None])
 
   def gradient():
     twin.optimizer.zero_grad()
-    twin.loss(*views).backward()
+    twin.loss(*views[:, :, None]).backward()
 
   def step():
-    twin.optimizer.zero_grad()
-    loss = twin.loss(*views)
-    loss.backward()
-    twin.update()
-    return {'loss': loss.item()}
+    return {'loss': twin.train(*views)}
 
   return {'forward': forward, 'gradient': gradient, 'step': step}
