@@ -177,5 +177,6 @@ def _kernel_gradient(x, kernel, gradient, stride, dilation, padding):
     and rows % (2 * pieces) == 0
   ):
     pieces *= 2
-  split = lambda a: jnp.split(a, pieces)
-  return sum(map(piece, split(x), split(gradient)))
+  # Every piece has rows of each device, where the batch is sharded.
+  part = lambda a, k: a.reshape(-1, pieces, *a.shape[1:])[:, k]
+  return sum(piece(part(x, k), part(gradient, k)) for k in range(pieces))
