@@ -14,7 +14,8 @@ TOP = {
   'methods', 'data', 'training', 'evaluation', 'models', 'synthesis',
   'evaluate', 'train', 'study', 'studies', 'losses', 'augment', 'contrastive',
   'console', 'process_env', 'restored', 'evaluate_checkpoint',
-  'evaluate_unlabelled', 'evaluate_attribution', 'evaluate_identity', 'evaluate_codec',
+  'evaluate_attribution', 'evaluate_identity', 'evaluate_codec',
+  'evaluate_unlabelled',
 }  # fmt: skip
 MAY_IMPORT = {
   # room: rooms it may import, beside COMMON and itself
