@@ -73,13 +73,14 @@ def open_data(config, records=None, process_index: int = 0) -> Data:
   for name, split in labelled.items():
     used = ', '.join(f'{v} {k}' for k, v in split.dropped.items() if v)
     logger.info(
-      '%s %s: %d records, %d patients, %d with labels of task %s%s',
+      '%s %s: %d records, %d patients, %s%s',
       builder.info.full_name,
       name,
       len(splits[name]),
       len(np.unique(splits[name].columns['patient'])),
-      len(split),
-      config.data.task,
+      f'{len(split)} with labels of task {config.data.task}'
+      if config.data.task
+      else 'labels not used',
       f' (left out: {used})' if used else '',
     )
   manifest = splits_lib.manifest(labelled['train'].record_ids)
