@@ -34,7 +34,6 @@ def get_config(argument: str | None = None):
   config.data.task = 'longitudinal'
   if choice['dataset'] == 'synthetic':
     config.data.size = 'small+frequent'
-  config.model.name = 'resnet1d'
   config.model.kwargs = {'width': 0.25}
   config.supervised.branches = 'joint'
   config.supervised.pool = 'mean'
@@ -43,9 +42,9 @@ def get_config(argument: str | None = None):
     'longitudinal': config_lib.longitudinal_options(),
     'batch_size': 256,
     'num_epochs': 0,
-    'num_steps': 200,
+    'num_steps': 150,
     'optimizer': config_lib.to_json(config.optimizer)
-    | {'schedule': 'cosine', 'warmup_steps': 20},
+    | {'learning_rate': 3e-3, 'schedule': 'cosine', 'warmup_steps': 20},
     'best_metric': 'validation_loss',
     'best_mode': 'min',
     'evaluate_checkpoint': 'last',

@@ -32,7 +32,7 @@ def make_config(preset='default', **options):
   config = longitudinal_config.get_config(argument)
   config = config.copy_and_resolve_references()
   config.data.length = LENGTH
-  config.model.kwargs.width = 1 / 8
+  config.model = {'name': 'resnet1d', 'kwargs': {'width': 1 / 8}}
   config.longitudinal.head_width = 6
   config.longitudinal.noise_snr_db = ()  # takes long to compile
   config.longitudinal.update(options)
