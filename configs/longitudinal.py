@@ -5,8 +5,9 @@
 preset=pod --workdir=...
 
 Arguments: dataset=synthetic|ptbxl|mimic_iv_ecg|code15|wfdb_folder, preset=
-  default  two ECGs of each patient, crop and noise, batch 256 (128 patients),
-           one VGG over all leads: under ten minutes on two cores (synthetic)
+  default  two ECGs of each patient, hardly augmented (dates apart differ
+           enough), batch 256 (128 patients), one VGG over all leads: under ten
+           minutes on two cores (synthetic)
   pod      global batch 4096, LARS, bfloat16 residual encoder at full width, on
            every host of a TPU pod or GPU cluster (config.distributed)
   pclr     as published: residual encoder, two ECGs, no augmentation, patients
@@ -54,7 +55,7 @@ def get_config(argument: str | None = None):
 
 
 def _default(config):
-  del config
+  config.longitudinal.update(config_lib.LIGHT_AUGMENTATION)
 
 
 def _pod(config):

@@ -39,10 +39,11 @@ def get_config(argument: str | None = None):
   config.supervised.pool = 'mean'
   config.pretrain = {
     'method': 'longitudinal',
-    'longitudinal': config_lib.longitudinal_options(),
+    'longitudinal': config_lib.longitudinal_options()
+    | config_lib.LIGHT_AUGMENTATION,
     'batch_size': 256,
     'num_epochs': 0,
-    'num_steps': 150,
+    'num_steps': 100,
     'optimizer': config_lib.to_json(config.optimizer)
     | {'learning_rate': 3e-3, 'schedule': 'cosine', 'warmup_steps': 20},
     'best_metric': 'validation_loss',
@@ -64,13 +65,13 @@ def _small(config):
     'num_records': (50, 100, 0),  # 0: all
     'seeds': (0, 1, 2),
     'scratch_learning_rates': (1e-3,),
-    'finetune_learning_rates': (3e-4,),
+    'finetune_learning_rates': (1e-3,),
     'attribution': False,  # where classifiers look; with LUDB if ludb_dir
     'ludb_dir': '',
   }
   config.batch_size = 32
-  config.num_steps = 200
-  config.eval_every = 50
+  config.num_steps = 120
+  config.eval_every = 30
 
 
 def _full(config):

@@ -125,6 +125,11 @@ def lcd_options() -> dict:
   }
 
 
+# Of patient contrast. Crops resized by more take away what a PR interval tells,
+# noise the small waves; ECGs of two dates differ enough without them.
+LIGHT_AUGMENTATION = {'min_crop': 0.9, 'time_out': 0.2, 'noise_snr_db': ()}
+
+
 def longitudinal_options() -> dict:
   """Defaults of `config.longitudinal`, see `ecgjax.methods.longitudinal`."""
   return {

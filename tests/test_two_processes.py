@@ -11,6 +11,7 @@ import pytest
 import two_processes
 
 from ecgjax.models import resnet1d
+from ecgjax.training import parallel
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -79,3 +80,19 @@ def test_two_processes_are_one(mode, expected, tmp_path):
       np.testing.assert_allclose(
         value, expected[name], atol=1e-5, rtol=1e-4, err_msg=name
       )
+
+
+@pytest.mark.parametrize(
+  ('count', 'index', 'message'),
+  [
+    ('2', '', "ECGJAX_PROCESS is ''"),
+    ('two', '0', "ECGJAX_PROCESSES is 'two'"),
+    ('2', '2', 'ECGJAX_PROCESS is 2; the 2 processes'),
+  ],
+)
+def test_wrong_variables_are_named(count, index, message, monkeypatch):
+  monkeypatch.setenv('ECGJAX_COORDINATOR', '127.0.0.1:1')
+  monkeypatch.setenv('ECGJAX_PROCESSES', count)
+  monkeypatch.setenv('ECGJAX_PROCESS', index)
+  with pytest.raises(ValueError, match=message):
+    parallel.initialise_distributed()

@@ -17,10 +17,10 @@ A size may carry a variant:
   small+single     one of the eleven classes per ECG, equally often
   small+incident   rhythm too begins at an ECG and stays: patients develop
                    fibrillation or flutter
-  small+frequent   the five tasks of patient contrast (AF, AFL, premature
-                   beats, 1AVB, MI) on 8 % or more of the ECGs each; what
-                   lasts in people (rhythm, AV and bundle branch block,
-                   infarction) stays once it has begun, beats and ST come and go
+  small+frequent   a harder population for patient contrast: its five tasks (AF,
+                   AFL, premature beats, 1AVB, MI) on 8 % or more of the ECGs
+                   each, conditions (but ST shifts) stay once they have begun,
+                   three times the noise, twice the variation within a patient
 
 Any other choice (prevalence, within-patient variability, noise, seed) makes a
 config: `tfds.builder('synthetic', config=synthetic_config(intra=1.0))`.
@@ -53,7 +53,9 @@ _VARIANTS = {
   'frequent': {
     'prevalence': cohort.PREVALENCE
     | {'AF': 0.12, 'AFL': 0.10, '1AVB': 0.12, 'MI': 0.12},
-    'incident': ('rhythm', 'avb', *cohort.INCIDENT),
+    'incident': ('rhythm', 'ectopy', 'avb', *cohort.INCIDENT),
+    'noise': 3.0,
+    'intra': 1.0,
   },
 }
 _NAME = re.compile(r'(\w+(?:\+[a-z]+)*?)(?:\+(\d+(?:\.\d+)?)hz)?')

@@ -93,13 +93,26 @@ def initialise_distributed() -> None:
 
   On a TPU pod, under SLURM or Open MPI everything is detected; elsewhere
   ECGJAX_COORDINATOR (host:port), ECGJAX_PROCESSES and ECGJAX_PROCESS say it.
+
+  Raises:
+    ValueError: if one of the latter two is missing or out of range.
   """
   address = os.environ.get('ECGJAX_COORDINATOR')
   if address is None:
     jax.distributed.initialize()
     return
-  jax.distributed.initialize(
-    address,
-    int(os.environ['ECGJAX_PROCESSES']),
-    int(os.environ['ECGJAX_PROCESS']),
-  )
+  numbers = []
+  for name in ('ECGJAX_PROCESSES', 'ECGJAX_PROCESS'):
+    text = os.environ.get(name, '')
+    if not text.isdecimal():
+      raise ValueError(
+        f'{name} is {text!r}; with ECGJAX_COORDINATOR it must be a number'
+      )
+    numbers.append(int(text))
+  count, index = numbers
+  if index >= count:
+    raise ValueError(
+      f'ECGJAX_PROCESS is {index}; the {count} processes of ECGJAX_PROCESSES '
+      'are counted from 0'
+    )
+  jax.distributed.initialize(address, count, index)

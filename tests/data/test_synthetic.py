@@ -128,7 +128,7 @@ def test_frequent_tasks_of_patient_contrast():
   task = labels.make_task('longitudinal', simulator.CLASSES)
   label, _ = labels.apply(task, stored, np.ones_like(stored))
   assert (label.mean(axis=0) > 0.08).all()
-  # Flutter that has begun is there in every later ECG.
+  # Flutter that has begun is there in every later ECG, as all but ST shifts.
   flutter = label[:, task.classes.index('AFL')] > 0
   follows = people.patient[1:] == people.patient[:-1]
   assert flutter[1:][flutter[:-1] & follows].all()
