@@ -17,6 +17,7 @@ import logging
 import pathlib
 import time
 
+import jax
 import numpy as np
 import tqdm
 
@@ -35,12 +36,14 @@ logger = logging.getLogger(__name__)
 _MAX_TRIES = 20  # proposals per ECG that is wanted
 
 
-def generate(config, workdir) -> dict:
+def generate(config, workdir) -> dict | None:
   """Opens the data and generates, see `generate_for`.
 
   Returns:
-    The summary, as in `generated.json`.
+    The summary, as in `generated.json`; None on all processes but the first.
   """
+  if jax.process_index():
+    return None
   if 'augment' not in config:
     raise ValueError('--mode=generate needs --config=configs/augment.py')
   records = None
@@ -122,7 +125,7 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
     'generated': True,
     'dataset': dataset.relative_to(folder.resolve()).as_posix(),
     'num_examples': len(made),
-    'config': config_lib.identity(config),
+    'config': without_places(config_lib.identity(config)),
     'seconds': time.monotonic() - started,
   }
   results_lib.write_text(
@@ -130,6 +133,16 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
   )
   logger.info('%s', generated_lib.describe(summary))
   return folder
+
+
+def without_places(fields: dict) -> dict:
+  """A config as JSON with names for paths; digests say what lay there."""
+  name = lambda path: pathlib.PurePath(path).name
+  places = {
+    field: name(fields['augment'][field])
+    for field in (*generate_inputs.METHODS, 'manifest')
+  }
+  return fields | {'augment': fields['augment'] | places}
 
 
 def check_options(config) -> None:

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from configs import augment as augment_config
-from ecgjax import leads
+from configs import lcd as lcd_config
+from configs import supervised as supervised_config
+from ecgjax import config as config_lib
+from ecgjax import leads, restored, train
 from ecgjax.data import extra, generated, input_pipeline, sources, table
+from ecgjax.data import splits as splits_lib
 from ecgjax.evaluation import beats
 from ecgjax.synthesis import generate, generate_inputs, makers
 from tests import tiny_runs
@@ -26,11 +30,12 @@ def make_config(operator='input_smote', seed=0, **options):
   return config.lock()
 
 
-def open_data(builder, records=None):
+def open_data(builder, records=None, data_config=None):
   """`sources.open_data` of a data set that is no registered one."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sources.prepare, 'open_builder', lambda *_: builder)
-    config = augment_config.get_config().copy_and_resolve_references()
+    config = data_config or augment_config.get_config()
+    config = config.copy_and_resolve_references().unlock()
     config.data.length = beating.LENGTH
     config.data.allow_leak = True
     return sources.open_data(config, records)
@@ -88,6 +93,7 @@ def test_everything_says_generated(data, made):
     'split': data.split_hash, 'manifest': data.manifest_hash
   }  # fmt: skip
   assert builder.info.metadata['split_sha256'] == data.split_hash
+  assert str(folder.parent) not in (folder / extra.SUMMARY).read_text()
 
 
 def test_signals_keep_beats_and_leads_algebra(data, made):
@@ -153,6 +159,46 @@ def test_label_subsets_are_the_only_parents(data, tmp_path):
   config.data.extra = (str(folder),)
   (split,) = extra.open_extra(config, part)
   assert len(split) == extra.read_summary(folder)['num_examples']
+
+
+def test_the_command_reads_a_manifest(data, tmp_path, monkeypatch):
+  chosen = data.labelled['train'].record_ids[8:24]
+  path = tmp_path / 'manifest.json'
+  splits_lib.write_manifest(splits_lib.manifest(chosen), path)
+  monkeypatch.setattr(sources.prepare, 'open_builder', lambda *_: data.builder)
+  config = make_config(manifest=str(path), classes=('LBBB',), ratio=0.5)
+  summary = generate.generate(config, tmp_path / 'run')
+  assert summary['classes']['LBBB'] == {'real': 8, 'wanted': 4, 'made': 4}
+  with pytest.raises(ValueError, match='needs --config=configs/augment.py'):
+    generate.generate(supervised_config.get_config(), tmp_path / 'other')
+
+
+def test_a_classifier_trains_on_real_and_generated(data, made, tmp_path):
+  config = supervised_config.get_config().copy_and_resolve_references()
+  config.model = {
+    'name': 'vit1d', 'kwargs': {'width': 8, 'depth': 1, 'heads': 2, 'patch': 50}
+  }  # fmt: skip
+  config.data.update({'length': beating.LENGTH, 'leads': ('II', 'V1')})
+  config.data.extra, config.data.oversample = (str(made[0]),), 0.3
+  config.batch_size, config.num_epochs, config.eval_every = 16, 1, 1
+  task = data.labelled['train'].class_names
+  own = open_data(data.builder, data_config=config)
+  trained = train.train_on(config.lock(), tmp_path / 'run', own)
+  assert int(trained.state.step) == NUM_TRAIN // 16  # an epoch of real ones
+  restored_run = restored.restore_model(tmp_path / 'run')
+  assert restored_run.class_names == task
+  assert restored_run.fingerprint != own.fingerprint
+  other = config.copy_and_resolve_references().unlock()
+  other.data.extra = ()
+  with pytest.raises(ValueError, match='data.extra is .* there, .* here'):
+    train.train_on(other, tmp_path / 'run', own)
+  pretext = lcd_config.get_config().copy_and_resolve_references()
+  pretext.data.extra = (str(made[0]),)
+  with pytest.raises(ValueError, match='extra needs a supervised config'):
+    train.train_on(pretext, tmp_path / 'lcd', own)
+  facts = extra.describe(config)
+  assert [found['operator'] for found in facts] == ['input_smote']
+  assert config_lib.identity(config)['data']['extra'] == ['run']
 
 
 def test_held_out_patients_are_never_parents(tmp_path):
@@ -316,26 +362,19 @@ def test_simulator_statements():
 
 def test_teacher_of_the_fold_filters(data, tmp_path):
   teacher = tmp_path / 'teacher'
-  trained = input_pipeline.fingerprint(data.labelled['train'])['sha256']
-  # Its own split: other leads and length give another fingerprint.
   config = make_config(teacher=str(teacher))
-  tiny_runs.write_classifier(teacher, beating.NAMES, fingerprint=trained)
-  with pytest.raises(ValueError, match='trained on other records'):
-    generate_inputs.restore_models(config, data)
   own = config.copy_and_resolve_references().unlock()
   own.data.update({'leads': ('II', 'V1'), 'length': 64, 'task': 'all'})
   split = input_pipeline.open_split(data.builder, 'train', own)
   digest = input_pipeline.fingerprint(split)['sha256']
-  tiny_runs.write_classifier(
-    tmp_path / 'good', beating.NAMES, fingerprint=digest
-  )
-  config = make_config(teacher=str(tmp_path / 'good'))
+  tiny_runs.write_classifier(teacher, beating.NAMES, fingerprint=digest)
   models = generate_inputs.restore_models(config, data)
   probability = generate_inputs.make_teacher(models['teacher'])
-  scores = probability(np.zeros((4, beating.LENGTH, 12), np.float32), 'LVH')
+  ecg = np.zeros((4, beating.LENGTH, 12), np.float32)
+  scores = probability(ecg, 'LVH')
   assert scores.shape == (4,) and ((scores > 0) & (scores < 1)).all()
   with pytest.raises(ValueError, match="does not know the class 'x'"):
-    probability(np.zeros((4, beating.LENGTH, 12), np.float32), 'x')
+    probability(ecg, 'x')
 
 
 def test_implausible_children_are_counted(data):
