@@ -256,7 +256,10 @@ def _entry(models, rows, draws: int, kinds=()) -> dict:
 
 
 def section(
-  part: Mapping[str, Mapping], titles: Mapping[str, str], pictures=()
+  part: Mapping[str, Mapping],
+  titles: Mapping[str, str],
+  pictures=(),
+  first: str = 'model',
 ) -> report.Section:
   """Tables of the shares, and the plots.
 
@@ -264,17 +267,26 @@ def section(
     part: name of the examples -> from `measure`.
     titles: the same names -> what they are, for the captions.
     pictures: `report.Picture`s with attributions.
+    first: name of the model under test.
   """
   parts = []
   for name, measured in part.items():
     if measured['classes']:
-      parts.append(_table(measured, titles[name]))
+      parts.append(_table(measured, titles[name], first))
     else:
       parts.append(f'{titles[name]}: no class could be measured.')
   return report.Section('Where the classifier looks', [*parts, *pictures])
 
 
-def _table(measured: Mapping, title: str) -> tables.Table:
+def _titles(keys: Sequence[str], first: str) -> list[str]:
+  """Column titles of the keys of an `_entry`."""
+  names = {'attribution': first, 'num_records': 'recordings'}
+  return [
+    names.get(key, key).replace('minus_', f'{first} - ', 1) for key in keys
+  ]
+
+
+def _table(measured: Mapping, title: str, first: str) -> tables.Table:
   """One row a class."""
   entries = {**measured['classes'], 'all': measured['all']}
   keys = [k for k in measured['all'] if k not in ('num_records', 'waves')]
@@ -295,16 +307,19 @@ def _table(measured: Mapping, title: str) -> tables.Table:
     f'{gap}.'
   )
   caption += f' Not measured: {skipped}.' if skipped else ''
-  header = ['class', 'waves', 'recordings', *keys]
-  return tables.Table([h.replace('_', ' ') for h in header], rows, caption)
+  header = ['class', 'waves', 'recordings', *_titles(keys, first)]
+  return tables.Table(header, rows, caption)
 
 
-def size_table(parts: Mapping[str, Mapping], title: str) -> tables.Table:
+def size_table(
+  parts: Mapping[str, Mapping], title: str, first: str
+) -> tables.Table:
   """One row per number of labels, over all classes together.
 
   Args:
     parts: size in words -> from `measure`.
     title: what the recordings are.
+    first: name of the model under test.
   """
   everything = {
     size: measured['all'] for size, measured in parts.items()
@@ -320,5 +335,4 @@ def size_table(parts: Mapping[str, Mapping], title: str) -> tables.Table:
     f'{title}: share of |attribution| inside the waves that define the class; '
     'all classes, mean over recordings and seeds, 95 % intervals by patient.'
   )
-  return tables.Table(['labels', *(k.replace('_', ' ') for k in keys)], rows,
-                      caption)  # fmt: skip
+  return tables.Table(['labels', *_titles(keys, first)], rows, caption)

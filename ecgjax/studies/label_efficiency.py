@@ -339,17 +339,16 @@ def _attribution(config, names, cells, sizes):
     for examples in found[names[0]][0]
   }
   parts = [
-    'Integrated gradients of the logit of a class that the recording has; '
-    f'"attribution" is that of {LOOKING[0]}. For reference: the share of time '
-    'and of |signal| inside the same waves.'
+    'Integrated gradients of the logit of a class that the recording has. For '
+    'reference: the share of time and of |signal| inside the same waves.'
   ]
   for examples, by_size in measured.items():
     title = evaluate_attribution.TITLES[examples]
     words = {f'{n} records': by_size[name] for n, name in zip(sizes, names)}
-    parts.append(attribution.size_table(words, title))
+    parts.append(attribution.size_table(words, title, LOOKING[0]))
     for size, one in words.items():
       parts += attribution.section(
-        {examples: one}, {examples: f'{title}, {size}'}
+        {examples: one}, {examples: f'{title}, {size}'}, first=LOOKING[0]
       ).parts
   return measured, report.Section('Where the classifiers look', parts)
 

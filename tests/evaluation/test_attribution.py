@@ -207,11 +207,12 @@ def test_section(tmp_path):
   )
   part = {'made': attribution.measure([shares], ['model'], 1000)}
   section = attribution.section(part, {'made': 'Made up'})
-  table = attribution.size_table({'9 records': part['made']}, 'Made up')
+  table = attribution.size_table({'9 records': part['made']}, 'Made up', 'ours')
+  assert table.header[:4] == ['labels', 'recordings', 'ours', 'time']
   assert [row[:2] for row in table.rows] == [['9 records', '12']]
   report.write_page(tmp_path / 'page.html', 'x', [section])
   text = (tmp_path / 'page.html').read_text()
-  assert 'Made up' in text and 'minus amplitude' in text
+  assert 'Made up' in text and 'model - amplitude' in text
   assert 'Not measured: SB' in text
 
 
