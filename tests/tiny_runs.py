@@ -42,12 +42,12 @@ def write_classifier(
   _save(workdir, config, class_names, figures, fingerprint)
 
 
-def write_codec(workdir, fingerprint, length=64, **data):
+def write_codec(workdir, fingerprint, length=64, quantiser='vq', **data):
   """A codec at step 1 that has not learnt, of data with this fingerprint."""
   config = vqvae_config.get_config('preset=smoke').copy_and_resolve_references()
   config.data.update({'length': length, **data})
   config.model.kwargs.update({'width': 8, 'depth': 1, 'dim': 4})
-  config.vqvae.size = 16
+  config.vqvae.update({'size': 16, 'quantiser': quantiser})
   config.num_steps = 1
   _save(workdir, config, (), [{}], fingerprint)
 

@@ -153,15 +153,16 @@ def check_options(config) -> None:
   )
   if options.law:
     config_lib.choose('config.augment.law', options.law, latent_mix.LAWS)
-  for field, needing in (
-    ('codec', makers.WITH_CODEC),
-    ('prior', makers.WITH_PRIOR),
-    ('teacher', ('G',)),
+  for field, needed in (
+    ('codec', operator in makers.WITH_CODEC),
+    ('prior', operator in makers.WITH_PRIOR),
+    ('teacher', operator == 'G' or options.law == 'beyond'),
   ):
-    if operator in needing and not options[field]:
+    if needed and not options[field]:
       raise ValueError(
         f'config.augment.{field} is empty; operator {operator} needs the work '
         f'folder of a {generate_inputs.METHODS[field]} run'
+        + (', as lambda leaves [0, 1]' if field == 'teacher' else '')
       )
   parents.number_wanted(1, options.ratio, options.target)
 

@@ -220,6 +220,7 @@ def test_held_out_patients_are_never_parents(tmp_path):
     ({'operator': 'A'}, 'augment.codec is empty; operator A needs'),
     ({'operator': 'prior'}, 'augment.prior is empty'),
     ({'operator': 'G', 'codec': 'x'}, 'augment.teacher is empty; operator G'),
+    ({'law': 'beyond'}, 'augment.teacher is empty; .* lambda leaves'),
     ({'law': 'third'}, "augment.law is 'third'; choose one of near"),
     ({'ratio': 6.0}, 'augment.ratio is 6; choose above 0 to 5'),
     ({'classes': ('LVH',), 'target': 1}, 'nothing was made'),
@@ -283,6 +284,14 @@ def test_latent_mix_of_a_parent_alone_is_its_reconstruction(data, codec):
     leads.from_independent(np, np.asarray(decoded)),
     atol=1e-5,
   )
+
+
+def test_codecs_without_a_codebook(data, tmp_path):
+  tiny_runs.write_codec(tmp_path, data.fingerprint, beating.LENGTH, 'fsq')
+  _, found, _ = proposals(data, 'A', codec=str(tmp_path), law='half')
+  assert np.isfinite(found.ecg).all() and (found.changed > 0.05).any()
+  with pytest.raises(ValueError, match='B mixes codes of a codebook; with a'):
+    proposals(data, 'B', codec=str(tmp_path))
 
 
 def test_nearest_neighbours_in_the_latent_space(data, codec):
