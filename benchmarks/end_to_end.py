@@ -16,7 +16,7 @@ import tempfile
 from benchmarks import timing, worker
 
 BATCH = 256
-WORKERS = (0, 1, 2, 4)
+WORKERS = (0, 2, 4)
 EPOCHS = 100  # of the run whose duration is extrapolated
 
 

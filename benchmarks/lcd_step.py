@@ -161,7 +161,7 @@ def compare(length: int, options: timing.Options):
         [side, length, path],
         python=options.torch_python if side == 'torch' else sys.executable,
         kept=kept,
-        environ={'JAX_COMPILATION_CACHE_DIR': folder},
+        cache=folder,
       )
       return workers[side, kept].ask('step').get('loss')
 

@@ -66,7 +66,7 @@ def measure(options: timing.Options) -> list[timing.Row]:
           'benchmarks.memory',
           [side, size],
           python=options.torch_python if side == 'torch' else sys.executable,
-          environ={'JAX_COMPILATION_CACHE_DIR': cache},
+          cache=cache,
         ) as process:
           peaks[side, size] = process.ask('peak')['bytes']
   rows = []

@@ -24,6 +24,7 @@ class Worker:
     *,
     python: str = sys.executable,
     kept: bool = True,
+    cache: str = '',
     environ: dict[str, str] | None = None,
   ):
     """Starts the process.
@@ -33,12 +34,15 @@ class Worker:
       arguments: of the worker.
       python: its interpreter.
       kept: whether glibc keeps freed memory, see `ecgjax.process_env`.
+      cache: folder of compiled programs, unless the environment names one.
       environ: more of its environment.
     """
     inherited = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
     if kept:
       inherited['GLIBC_TUNABLES'] = process_env.allocator_tunables('')
     inherited['JAX_PLATFORMS'] = 'cpu'
+    if cache:
+      inherited.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
     self.process = subprocess.Popen(
       [python, '-m', module, '--worker', *map(str, arguments)],
       env=inherited | (environ or {}),
