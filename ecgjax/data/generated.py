@@ -9,6 +9,7 @@ and synthetic.
 
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -142,7 +143,7 @@ def write(
   """Writes generated ECGs as a TFDS folder, at once or not at all.
 
   Args:
-    folder: the data set is made below it.
+    folder: the data set is made below it; one that is there is replaced.
     children: at least one.
     rate: Hz.
     label_names: the A statements.
@@ -159,6 +160,7 @@ def write(
     names=tuple(label_names),
     facts=facts,
   )
+  shutil.rmtree(pathlib.Path(folder) / GeneratedEcgs.name, ignore_errors=True)
   builder = GeneratedEcgs(config=config, data_dir=str(folder))
   prepare.write(builder)
   return pathlib.Path(builder.data_path)

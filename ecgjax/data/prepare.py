@@ -126,11 +126,10 @@ def build(
 def write(builder) -> None:
   """Writes the data set of a builder that needs no recordings.
 
-  It appears when it is complete, or not at all; one that is there stays.
+  It appears when it is complete, or not at all.
   """
   with _lock(builder):
-    if not _is_prepared(builder):
-      _prepare(builder, '')
+    _prepare(builder, '')
 
 
 def open_builder(data, process_index: int = 0):

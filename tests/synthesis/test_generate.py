@@ -144,7 +144,11 @@ def test_a_run_without_summary_starts_again(data, made, tmp_path):
   folder = tmp_path / 'run'
   generate.generate_for(make_config(), data, folder)
   (folder / extra.SUMMARY).unlink()  # killed before it was written
+  (shard,) = folder.rglob('*.tfrecord*')
+  written = shard.read_bytes()
+  shard.write_bytes(b'of a run with another codec')
   generate.generate_for(make_config(), data, folder)
+  assert shard.read_bytes() == written
   old, new = extra.read_summary(made[0]), extra.read_summary(folder)
   assert {**old, 'seconds': 0} == {**new, 'seconds': 0}
 
