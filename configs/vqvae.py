@@ -11,11 +11,11 @@ Arguments: modality=signal|image, dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
            stages
   fsq      levels (8, 5, 5, 5), no codebook: 125 bit/s
   smoke    a few steps on the smallest data, under a minute on two cores
-  preset= (image: the printed page, 3 x 4 and a rhythm strip)
+  preset= (image: the printed page, 3 x 4 and a rhythm strip, 1 px/mm)
   default  four residual stages of 512 for every square centimetre (400 ms by
            1 mV): 300 tokens a page
   fsq      levels (8, 5, 5, 5) for every large square of 5 mm: 1,200 tokens
-  smoke    as above, at 1 px/mm
+  smoke    as above
 
 Times and figures: README.md, "Results".
 """
@@ -61,23 +61,25 @@ def _image(config):
   """Sets the fields of the 2-D codec; returns its presets."""
   config.image = {
     'layout': '3x4+1',  # see ecgjax/paper.py
-    'resolution': 2,  # px/mm
+    'resolution': 1,  # px/mm
   }
   config.model.name = 'codec2d'
   config.model.kwargs = {
     'dim': 32,
     'width': 128,
     'depth': 2,
-    'patch': (20, 20),  # pixel rows and columns per token
+    'patch': (10, 10),  # pixel rows and columns per token
   }
   for name in ('l1', 'judge'):  # of signals
     del config.vqvae[name]
+  config.batch_size = 8
+  config.num_epochs = 3
   config.vqvae.stages = 4
   config.optimizer.learning_rate = 2e-3
   return {
     'default': lambda config: None,
     'fsq': _image_fsq,
-    'smoke': _image_smoke,
+    'smoke': _smoke,
   }
 
 
@@ -108,10 +110,4 @@ def _smoke(config):
 def _image_fsq(config):
   _fsq(config)
   config.vqvae.stages = 1
-  config.model.kwargs.patch = (10, 10)
-
-
-def _image_smoke(config):
-  _smoke(config)
-  config.image.resolution = 1
-  config.model.kwargs.patch = (10, 10)
+  config.model.kwargs.patch = (5, 5)
