@@ -119,6 +119,7 @@ def test_predict_gives_grey_pages(trained):
 def test_one_device_equals_four():
   """Loss, gradients (through sgd) and the new state."""
   config = make_config()
+  config.vqvae.stages = 1
   with jax.enable_x64(True):
     _, state, step = create(config)
     widen = lambda x: (
