@@ -5,9 +5,9 @@
 preset=pod --workdir=...
 
 Arguments: dataset=synthetic|ptbxl|mimic_iv_ecg|code15|wfdb_folder, preset=
-  default  two ECGs of each patient, hardly augmented (dates apart differ
-           enough), batch 256 (128 patients), one VGG over all leads: under ten
-           minutes on two cores (synthetic)
+  default  two ECGs of each patient, batch 256 (128 patients), one VGG over all
+           leads; synthetic ECGs are hardly augmented, and that takes under ten
+           minutes on two cores
   pod      global batch 4096, LARS, bfloat16 residual encoder at full width, on
            every host of a TPU pod or GPU cluster (config.distributed)
   pclr     as published: residual encoder, two ECGs, no augmentation, patients
@@ -55,7 +55,8 @@ def get_config(argument: str | None = None):
 
 
 def _default(config):
-  config.longitudinal.update(config_lib.LIGHT_AUGMENTATION)
+  if config.data.name == 'synthetic':  # most patients have several ECGs
+    config.longitudinal.update(config_lib.LIGHT_AUGMENTATION)
 
 
 def _pod(config):

@@ -39,8 +39,7 @@ def get_config(argument: str | None = None):
   config.supervised.pool = 'mean'
   config.pretrain = {
     'method': 'longitudinal',
-    'longitudinal': config_lib.longitudinal_options()
-    | config_lib.LIGHT_AUGMENTATION,
+    'longitudinal': config_lib.longitudinal_options(),
     'batch_size': 256,
     'num_epochs': 0,
     'num_steps': 100,
@@ -50,6 +49,8 @@ def get_config(argument: str | None = None):
     'best_mode': 'min',
     'evaluate_checkpoint': 'last',
   }
+  if choice['dataset'] == 'synthetic':  # elsewhere most patients have one ECG
+    config.pretrain.longitudinal.update(config_lib.LIGHT_AUGMENTATION)
   config_lib.choose(
     'preset',
     choice['preset'],
