@@ -80,6 +80,14 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
     logger.info('%s is finished; see %s', folder, folder / extra.SUMMARY)
     return folder
   context, task, excluded = generate_inputs.make_context(config, data, models)
+  parents.check_parents(
+    context.pool.ids,
+    {
+      split: table_lib.read_table(data.builder, split)
+      for split in ('validation', 'test')
+    },
+    table_lib.read_table(data.builder, 'train'),
+  )
   propose = makers.make_maker(config.augment.operator, context)
   teacher = generate_inputs.make_teacher(models['teacher'])
   made, classes, rejected = fill_classes(
@@ -90,15 +98,6 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
       'generate: nothing was made; '
       + json.dumps({'classes': classes, 'excluded': excluded})
     )
-  used = {row for x in made for row in (x.first, x.second)} - {-1}
-  parents.check_parents(
-    context.pool.ids[sorted(used)],
-    {
-      split: table_lib.read_table(data.builder, split)
-      for split in ('validation', 'test')
-    },
-    table_lib.read_table(data.builder, 'train'),
-  )
   hashes = {'split': data.split_hash, 'manifest': data.manifest_hash}
   hashes |= {name: model.digest for name, model in models.items() if model}
   facts = {
@@ -110,9 +109,9 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
     'classes': classes,
     'rejected': rejected,
     'excluded': excluded,
-    'keep_rate': generated_lib.keep_rate(rejected, len(made))
-    if teacher
-    else None,
+    'keep_rate': (
+      generated_lib.keep_rate(rejected, len(made)) if teacher else None
+    ),
     'measures': generated_lib.measure(context, made),
   }
   workdir_lib.create(config, folder)

@@ -186,7 +186,7 @@ def check_parents(ids, held_out: dict[str, dict], table) -> None:
   """Refuses parents outside of the training fold.
 
   Args:
-    ids: record ids of the parents.
+    ids: record ids of all that may become parents or neighbours.
     held_out: split name -> record table of validation and test.
     table: record table of the training split.
 
