@@ -22,7 +22,7 @@ Arguments: dataset=synthetic|ptbxl, preset=
   small  one codec and fold, the arms that matter most, 3 seeds, a light
          classifier: half an hour on two cores
   full   all arms, 5 seeds with a fold, codec and prior each
-  smoke  three arms, one seed, a few steps
+  smoke  six arms, one seed, a few steps
 """
 
 from ecgjax import config as config_lib
@@ -133,7 +133,10 @@ def _small(config):
 
 def _smoke(config):
   _small(config)
-  config.study.arms = ('none', 'class_weights', 'reconstruction', 'latent_mix')
+  config.study.arms = (
+    'none', 'class_weights', 'reconstruction', 'latent_mix', 'prior',
+    'best_of_both',
+  )  # fmt: skip
   config.study.seeds = (0,)
   config.num_steps = 2
   config.eval_every = 1
@@ -144,6 +147,10 @@ def _smoke(config):
   config.pretrain.codec.model.kwargs.depth = 2
   config.pretrain.codec.vqvae.size = 64
   config.pretrain.codec.optimizer.warmup_steps = 2
-  config.pretrain.augment.augment.ratio = 1.0
+  config.pretrain.prior.num_steps = 2
+  config.pretrain.prior.prior.width = 32
+  config.pretrain.prior.prior.depth = 1
+  config.pretrain.prior.optimizer.warmup_steps = 1
+  config.pretrain.augment.augment.ratio = 0.25
   # An untrained codec and teacher would refuse everything.
   config.pretrain.augment.augment.least_changed = 0.0

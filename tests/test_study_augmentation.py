@@ -107,7 +107,9 @@ def test_study_has_every_arm_and_says_what_it_shows(finished):
   found = results['augmentation']
   assert set(found['positives']) == {'LBBB', 'RBBB', 'STD', 'STE', 'MI'}
   assert all(0 < row['train'] <= 20 for row in found['positives'].values())
-  assert set(found['generated']) == {'reconstruction', 'latent_mix'}
+  generators = {'reconstruction', 'latent_mix', 'prior'}
+  assert set(found['generated']) == set(found['fidelity']) == generators
+  assert any(x.startswith('best_of_both: class_w') for x in found['notes'])
   for entry in found['fidelity'].values():
     assert entry['einthoven_uv'] < 2  # stored in units of a microvolt
   text = (workdir / 'results.md').read_text()
