@@ -120,6 +120,7 @@ def test_one_device_equals_four():
   """Loss, gradients (through sgd) and the new state."""
   config = make_config()
   config.vqvae.stages = 1
+  config.model.kwargs.depth = 0  # what mixes patches knows no batch
   with jax.enable_x64(True):
     _, state, step = create(config)
     widen = lambda x: (
