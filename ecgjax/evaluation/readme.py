@@ -9,7 +9,7 @@ the tables of `results/NAME.json`.
 import pathlib
 import re
 
-from ecgjax.evaluation import augmentation, tables
+from ecgjax.evaluation import augmentation, codec_tables, tables
 from ecgjax.evaluation import results as results_lib
 
 _BLOCK = re.compile(
@@ -34,10 +34,24 @@ def render(results: dict) -> str:
     cells = [tables.difference_cell(row.get(m)) for m in _HEADLINES]
     rows.append(f'| {name} | ' + ' | '.join(cells) + ' |')
   parts = ['\n'.join(rows)]
+  coded = results.get('reconstruction') or results.get('pages')
+  if coded:
+    parts = [_codec_table(results).markdown()] + parts
+    parts.append(codec_tables.codebook_table(coded['codebook']).markdown())
   if 'identity' in results:
     built = tables.identity_tables(results['identity'])
     parts += [table.markdown() for table in built]
   return '\n\n'.join([*parts, provenance(results)])
+
+
+def _codec_table(results: dict) -> tables.Table:
+  """What a codec does to the test ECGs."""
+  rows = [
+    [name, tables.cell(entry)]
+    for name, entry in results['metrics'].items()
+    if not name.startswith('macro_')
+  ]
+  return tables.Table(['of the reconstructions', 'test'], rows)
 
 
 _HEADLINES = {
