@@ -89,7 +89,7 @@ def write_gallery(path, facts: dict, children: Sequence[dict]) -> None:
     children: `ecg` [L, 12] mV, `rate` Hz, `labels`, `made_for`, `weight`,
       `parents` (each `name` and `ecg`) and `parents_synthetic`.
   """
-  sections = [report.Section('What was made', [_overview(facts)])]
+  sections = [report.Section('What was made', [overview(facts)])]
   for number, child in enumerate(children, 1):
     names = ', '.join(child['labels']) or 'no statement'
     pictures = [
@@ -118,7 +118,8 @@ def write_gallery(path, facts: dict, children: Sequence[dict]) -> None:
   )
 
 
-def _overview(facts: dict) -> tables.Table:
+def overview(facts: dict) -> tables.Table:
+  """What was made for each class, from the summary of a generate run."""
   rows = []
   for name, row in facts['classes'].items():
     measured = facts['measures']['classes'].get(name, {})

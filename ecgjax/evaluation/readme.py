@@ -6,10 +6,11 @@ A block of the README between `<!-- results: NAME -->` and `<!-- end -->` holds
 the tables of `results/NAME.json`.
 """
 
+import json
 import pathlib
 import re
 
-from ecgjax.evaluation import augmentation, codec_tables, tables
+from ecgjax.evaluation import augmentation, codec_tables, generated, tables
 from ecgjax.evaluation import results as results_lib
 
 _BLOCK = re.compile(
@@ -79,7 +80,12 @@ def fill(text: str, folder: pathlib.Path) -> str:
   """The README with every block made anew."""
 
   def block(match):
-    found = results_lib.read(folder / f'{match["name"]}.json')
+    path = folder / f'{match["name"]}.json'
+    summary = json.loads(path.read_text())
+    if 'operator' in summary:  # of a generate run
+      table = generated.overview(summary).markdown()
+      return f'{match[1]}{table}\n{match[3]}'
+    found = results_lib.read(path)
     return f'{match[1]}{render(found)}\n{match[3]}'
 
   return _BLOCK.sub(block, text)
