@@ -10,7 +10,11 @@ from configs import study_augmentation as study_config
 from ecgjax import study
 from ecgjax.data import labels as labels_lib
 from ecgjax.evaluation import augmentation as tables
-from ecgjax.studies import augmentation, augmentation_fold
+from ecgjax.studies import (
+  augmentation,
+  augmentation_fold,
+  augmentation_summary,
+)
 
 
 def options(**fields):
@@ -83,6 +87,18 @@ def test_best_arms_are_those_of_validation(tmp_path, monkeypatch):
     },
   )
   assert augmentation.best_arms(config, tmp_path) == ('mixup', 'latent_mix')
+
+
+def test_rival_is_the_best_classical_arm_of_validation():
+  figures = {'mixup': (0.7, 0.9), 'classical': (0.75, 0.75), 'prior': (1, 1)}
+  records = {
+    f'{arm}-seed{seed}': {'validation_macro_auroc': value}
+    for arm, pair in figures.items()
+    for seed, value in enumerate(pair)
+  }
+  best = augmentation_summary.best_rival
+  assert best(records, ['none', *figures], (0, 1)) == 'mixup'
+  assert best(records, ['none', 'prior'], (0, 1)) == ''
 
 
 def test_changes_are_merged_field_by_field():

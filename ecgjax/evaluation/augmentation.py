@@ -78,6 +78,26 @@ def _sentence(arm: str, lists: Mapping, table: Mapping) -> str:
   return f'{arm}: {"; ".join(parts)}.'
 
 
+def beside_rival(differences: Mapping, arms, rival: str) -> str:
+  """Arms that use a codec, beside the best arm on validation that does not.
+
+  Args:
+    differences: 'arm-rival' -> macro metric -> value, ci95, p_holm.
+    arms: those that use a codec.
+    rival: the other arm.
+  """
+  cells = [
+    f'{arm} minus {rival} {tables.difference_cell(entry)}'
+    for arm in arms
+    if (entry := differences[f'{arm}-{rival}'].get('macro_f1'))
+  ]
+  return (
+    f'Best arm without a codec on validation: {rival}. Macro F1, paired: '
+    + '; '.join(cells)
+    + '.'
+  )
+
+
 def augmentation_tables(results: Mapping) -> list[tables.Table]:
   """Tables of a study: counts, arms per class, differences, generators."""
   found, arms = results['augmentation'], results['arms']

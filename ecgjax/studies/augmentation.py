@@ -30,6 +30,7 @@ from ecgjax.studies import base
 from ecgjax.studies.augmentation_summary import (
   BASELINE,
   BEST,
+  CLASSICAL,
   CONTROL,
   LATENT,
   PROBE,
@@ -37,9 +38,6 @@ from ecgjax.studies.augmentation_summary import (
 from ecgjax.synthesis import parents
 from ecgjax.training import checkpoints
 
-CLASSICAL = (
-  'class_weights', 'oversampling', 'classical', 'mixup', 'input_smote'
-)  # fmt: skip
 OPERATORS = {
   'input_smote': 'input_smote', 'reconstruction': 'reconstruction',
   'latent_mix': 'A', 'latent_smote': 'F', 'prior': 'prior',

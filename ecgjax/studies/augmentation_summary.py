@@ -18,6 +18,9 @@ from ecgjax.studies import augmentation_fold as fold_lib
 logger = logging.getLogger(__name__)
 PROBE, BASELINE, CONTROL = 'random_probe', 'none', 'reconstruction'
 BEST = 'best_of_both'
+CLASSICAL = (
+  'class_weights', 'oversampling', 'classical', 'mixup', 'input_smote'
+)  # fmt: skip
 LATENT = ('latent_mix', 'latent_smote', 'prior')
 
 
@@ -112,11 +115,14 @@ def summarise(
     },
   }
   latent = [arm for arm in arms if arm in (*LATENT, BEST)]
+  rival = best_rival(records, arms, options.seeds)
   evaluation = arms_lib.evaluate_arms(
     **predictions,
     method=options.method,
     baseline=BASELINE,
-    comparisons=[(arm, CONTROL) for arm in latent],
+    comparisons=[
+      (arm, other) for arm in latent for other in (CONTROL, rival) if other
+    ],
     draws=config.bootstrap_draws,
   )
   first = records[f'{options.method}-seed{options.seeds[0]}']
@@ -132,6 +138,10 @@ def summarise(
     },
   }
   found['notes'] = notes(config, found, data.synthetic, best)
+  if rival:
+    found['notes'].append(
+      augmentation.beside_rival(evaluation['differences'], latent, rival)
+    )
   readers = judge_readers(config, stacked[options.method], data)
   results = results_lib.assemble(
     evaluation,
@@ -166,6 +176,18 @@ def summarise(
   )
   logger.info('%s', text)
   return results
+
+
+def best_rival(records: Mapping, arms, seeds) -> str:
+  """The arm without a codec that is best on validation, '' if there is none."""
+  means = {
+    arm: np.mean(
+      [records[f'{arm}-seed{seed}']['validation_macro_auroc'] for seed in seeds]
+    )
+    for arm in arms
+    if arm in CLASSICAL
+  }
+  return max(means, key=means.get, default='')
 
 
 def judge_readers(config, scores, data) -> dict | None:

@@ -123,3 +123,12 @@ def test_text_for_the_readme(results):
   assert 'two steps' in text and 'a note' in text
   assert '| latent_mix | 8 | A 4, B 4 | 0.800 | teacher 2 |' in text
   assert len(augmentation.markdown(results)) > len(text)
+
+
+def test_best_other_arm_stands_beside():
+  change = {'value': -0.1, 'ci95': [-0.2, -0.02], 'p': 0.01, 'p_holm': 0.02}
+  text = augmentation.beside_rival(
+    {'latent_mix-mixup': {'macro_f1': change}}, ['latent_mix'], 'mixup'
+  )
+  assert 'on validation: mixup.' in text
+  assert 'latent_mix minus mixup -0.100 [-0.200, -0.020], p 0.010' in text
