@@ -37,10 +37,11 @@ def evaluate_identity(
     draws: of the patient bootstrap.
 
   Returns:
-    `retrieval`, see `retrieval.evaluate`, on the test split; None if none of
-    its patients has two ECGs. `confounders`: `arms` -> label ('65 or older',
-    'female') -> auroc and supports of a probe, `differences` -> label ->
-    auroc; None where neither age nor sex is known.
+    `retrieval`, see `retrieval.evaluate`, on the test split, features
+    standardised by training; None if no test patient has two ECGs.
+    `confounders`: `arms` -> label ('65 or older', 'female') -> auroc and
+    supports of a probe, `differences` -> label -> auroc; None where neither
+    age nor sex is known.
   """
   tables = {
     name: {
@@ -55,7 +56,10 @@ def evaluate_identity(
   found = {'retrieval': None, 'confounders': None}
   if len(np.unique(patients)) < len(patients):
     found['retrieval'] = retrieval.evaluate(
-      {arm: parts['test'] for arm, parts in features.items()},
+      {
+        arm: standardise(parts['test'], parts['train'])
+        for arm, parts in features.items()
+      },
       patients,
       tables['test']['time'],
       test.columns['label'],
@@ -100,6 +104,17 @@ def evaluate_identity(
     },
   }
   return found
+
+
+def standardise(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+  """Features [N, D] by mean and standard deviation of others [M, D].
+
+  As the probe does. Untrained features share one large mean, so that the
+  cosine of any two of them would be 1.
+  """
+  deviation = reference.std(axis=0)
+  deviation[deviation < 1e-6] = 1
+  return (features - reference.mean(axis=0)) / deviation
 
 
 def person_labels(tables: Mapping[str, Mapping[str, np.ndarray]]):

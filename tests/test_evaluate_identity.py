@@ -80,6 +80,28 @@ def test_identity_and_sex_are_found(monkeypatch):
   assert [row[0] for row in second.rows] == ['65 or older', 'female']
 
 
+def test_a_common_mean_hides_nobody(monkeypatch):
+  """A shift and a scale of all features change nothing."""
+  data, sexes = cohort(monkeypatch)
+  features = encoders(data, sexes)
+  moved = {
+    arm: {name: 1e-3 * x + 50 for name, x in parts.items()}
+    for arm, parts in features.items()
+  }
+  first, second = (
+    evaluate_identity.evaluate_identity(x, data, gap_edges=(30.0,), draws=10)
+    for x in (features, moved)
+  )
+  for arm in ('trained', 'untrained'):
+    values = [
+      found['retrieval']['arms'][arm]['recall_at_1']['value']
+      for found in (first, second)
+    ]
+    assert values[0] == pytest.approx(values[1])
+  constant = np.ones((4, 2))
+  assert not evaluate_identity.standardise(constant, constant).any()
+
+
 def test_what_is_not_known_is_not_reported(monkeypatch):
   data, sexes = cohort(monkeypatch, ecgs=1, known=False)
   found = evaluate(data, sexes)
