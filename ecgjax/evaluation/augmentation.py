@@ -245,8 +245,8 @@ def _fidelity_cells(entry) -> list[str]:
   ]
 
 
-def brief(results: Mapping) -> str:
-  """Conclusions, budget and the main tables, for the README."""
+def brief(results: Mapping, full: bool = True) -> str:
+  """Conclusions, budget and the macro table; if `full`, F1 and generators."""
   found, arms = results['augmentation'], results['arms']
   names = [f'macro_{metric}' for metric in SHOWN]
   rows = []
@@ -260,8 +260,10 @@ def brief(results: Mapping) -> str:
     ['arm', *names, f'macro_f1 against {BASELINE}'], rows,
     'Mean over seeds, 95 % intervals by patient bootstrap; Holm over the arms.',
   )  # fmt: skip
-  built = [headline, _metric_table(METRIC, arms, results['per_class'])]
-  if found['generated']:
+  built = [headline]
+  if full:
+    built.append(_metric_table(METRIC, arms, results['per_class']))
+  if full and found['generated']:
     built += [_generators_table(found), _fidelity_table(found)]
   return _text(results, built)
 

@@ -1,31 +1,61 @@
-"""Tables of the README, generated from `results/*.json`, never typed.
+"""Tables of README.md and docs/results.md, from `results/*.json`, never typed.
 
   python -m ecgjax.evaluation.readme
 
-A block of the README between `<!-- results: NAME -->` and `<!-- end -->` holds
-the tables of `results/NAME.json`.
+A block between `<!-- results: NAME -->` and `<!-- end -->` holds the tables of
+`results/NAME.json`: the main ones in the README, all of them in the other page.
 """
 
 import json
 import pathlib
 import re
 
-from ecgjax.evaluation import augmentation, codec_tables, generated, tables
+from ecgjax.evaluation import (
+  attribution,
+  augmentation,
+  codec_tables,
+  generated,
+  tables,
+)
 from ecgjax.evaluation import results as results_lib
 
+# Page: whether its blocks hold every table.
+PAGES = {'README.md': False, 'docs/results.md': True}
 _BLOCK = re.compile(
   r'(<!-- results: (?P<name>\w+) -->\n).*?(<!-- end -->)', re.DOTALL
 )
 
 
-def render(results: dict) -> str:
-  """Markdown of one result: headline arms, differences, provenance."""
+def render(results: dict, full: bool = True) -> str:
+  """Markdown of one result; its main tables where not `full`."""
   if 'label_efficiency' in results:
     built = tables.efficiency_tables(results['label_efficiency'])
-    body = '\n\n'.join(table.markdown() for table in built)
-    return f'{results["budget"]}\n\n{body}\n\n{provenance(results)}'
-  if 'augmentation' in results:
-    return f'{augmentation.brief(results)}\n\n{provenance(results)}'
+    parts = [results['budget']] + [
+      table.markdown() for table in built if full or table.header[0] != 'label'
+    ]
+  elif 'augmentation' in results:
+    parts = [augmentation.brief(results, full)]
+  elif 'reconstruction' in results or 'pages' in results:
+    parts = [_codec_table(results).markdown()]
+    if full:
+      coded = results.get('reconstruction') or results['pages']
+      codebook = codec_tables.codebook_table(coded['codebook'])
+      parts += [_arms_table(results), codebook.markdown()]
+  else:
+    parts = [_arms_table(results)]
+  if full:
+    parts += [
+      attribution.size_table(by_size, examples, 'finetune').markdown()
+      for examples, by_size in results.get('attribution', {}).items()
+    ]
+  if 'identity' in results:
+    built = tables.identity_tables(results['identity'])
+    parts += [table.markdown() for table in built]
+  return '\n\n'.join([*parts, provenance(results)])
+
+
+def _arms_table(results: dict) -> str:
+  """Headline metrics of every arm, and differences."""
   rows = ['| | ' + ' | '.join(_HEADLINES.values()) + ' |']
   rows.append('| --- |' + ' --- |' * len(_HEADLINES))
   for name, arm in results['arms'].items():
@@ -34,15 +64,7 @@ def render(results: dict) -> str:
   for name, row in results['differences'].items():
     cells = [tables.difference_cell(row.get(m)) for m in _HEADLINES]
     rows.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-  parts = ['\n'.join(rows)]
-  coded = results.get('reconstruction') or results.get('pages')
-  if coded:
-    parts = [_codec_table(results).markdown()] + parts
-    parts.append(codec_tables.codebook_table(coded['codebook']).markdown())
-  if 'identity' in results:
-    built = tables.identity_tables(results['identity'])
-    parts += [table.markdown() for table in built]
-  return '\n\n'.join([*parts, provenance(results)])
+  return '\n'.join(rows)
 
 
 def _codec_table(results: dict) -> tables.Table:
@@ -76,8 +98,8 @@ def provenance(results: dict) -> str:
   )
 
 
-def fill(text: str, folder: pathlib.Path) -> str:
-  """The README with every block made anew."""
+def fill(text: str, folder: pathlib.Path, full: bool) -> str:
+  """A page with every block made anew."""
 
   def block(match):
     path = folder / f'{match["name"]}.json'
@@ -86,14 +108,15 @@ def fill(text: str, folder: pathlib.Path) -> str:
       table = generated.overview(summary).markdown()
       return f'{match[1]}{table}\n{match[3]}'
     found = results_lib.read(path)
-    return f'{match[1]}{render(found)}\n{match[3]}'
+    return f'{match[1]}{render(found, full)}\n{match[3]}'
 
   return _BLOCK.sub(block, text)
 
 
 def main() -> None:
-  path = pathlib.Path('README.md')
-  path.write_text(fill(path.read_text(), pathlib.Path('results')))
+  for name, full in PAGES.items():
+    path = pathlib.Path(name)
+    path.write_text(fill(path.read_text(), pathlib.Path('results'), full))
 
 
 if __name__ == '__main__':
