@@ -9,6 +9,7 @@ import numpy as np
 
 from ecgjax import config as config_lib
 from ecgjax import evaluate
+from ecgjax.data import order
 from ecgjax.evaluation import arms as arms_lib
 from ecgjax.evaluation import augmentation, readers_table, report
 from ecgjax.evaluation import metrics as metrics_lib
@@ -137,7 +138,7 @@ def summarise(
       arm: records[f'{arm}-seed{fold.seed}']['fidelity'] for arm in generated
     },
   }
-  found['notes'] = notes(config, found, data.synthetic, best)
+  found['notes'] = notes(config, found, data, best)
   if rival:
     found['notes'].append(
       augmentation.beside_rival(evaluation['differences'], latent, rival)
@@ -236,7 +237,7 @@ def budget(config) -> str:
   )
 
 
-def notes(config, found, synthetic: bool, best: Sequence[str]) -> list[str]:
+def notes(config, found, data, best: Sequence[str]) -> list[str]:
   """What a reader of the tables must know."""
   lines = []
   if found['codec']:
@@ -247,9 +248,16 @@ def notes(config, found, synthetic: bool, best: Sequence[str]) -> list[str]:
       f'{metrics["r"]["value"]:.3f}, perplexity {stage["perplexity"]:.0f} of '
       f'{found["codec"]["codebook"]["num_codes"]}, usage {stage["usage"]:.2f}.'
     )
+  share, train = config.study.oversample, data.labelled['train'].columns
+  repeats = order.repeats(train['label'], train['label_mask'], share)
+  if 'oversampling' in config.study.arms and repeats.max() == 1:
+    lines.append(
+      f'The arm oversampling repeats nothing: every class has about the share '
+      f'{share:g} of the training ECGs already.'
+    )
   if best:
     lines.append(f'{BEST}: {" + ".join(best)}.')
-  if synthetic and 'simulator' in config.study.arms:
+  if data.synthetic and 'simulator' in config.study.arms:
     lines.append(
       'The arm simulator draws from the program that made the test ECGs: it is '
       'a bound, no competitor.'
