@@ -6,7 +6,6 @@ JAX_COMPILATION_CACHE_DIR is set, a second run need not compile.
 """
 
 import concurrent.futures
-import importlib
 import multiprocessing
 import os
 
@@ -23,11 +22,6 @@ NOT_HERE = timing.Row(
   '21,000',
   '100,000',
 )
-
-
-def measure(name: str, options: timing.Options) -> list[timing.Row]:
-  print(f'\n## {name}\n', flush=True)
-  return importlib.import_module(f'benchmarks.{name}').measure(options)
 
 
 def write(machine: str, rounds: int, rows: list[timing.Row], left) -> None:
@@ -58,7 +52,7 @@ def main() -> None:
   context = multiprocessing.get_context('spawn')
   for k, name in enumerate(MODULES):
     with concurrent.futures.ProcessPoolExecutor(1, context) as process:
-      found = process.submit(measure, name, options).result()
+      found = process.submit(timing.measure, name, options).result()
     print('\n' + timing.table(found), flush=True)
     rows += found
     write(machine, options.rounds, rows, MODULES[k + 1 :])

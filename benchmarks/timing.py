@@ -8,6 +8,7 @@ command of it, and `python -m benchmarks` a table of all.
 """
 
 import argparse
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -55,6 +56,12 @@ class Row(NamedTuple):
   found: str
   must: str = ''
   aim: str = ''
+
+
+def measure(name: str, options: Options) -> list[Row]:
+  """Runs one benchmark; here, for a new process cannot import `__main__`."""
+  print(f'\n## {name}\n', flush=True)
+  return importlib.import_module(f'benchmarks.{name}').measure(options)
 
 
 def table(rows: list[Row]) -> str:

@@ -1,5 +1,7 @@
 """The benchmarks' common shape; what they measure is not a test."""
 
+import concurrent.futures
+import multiprocessing
 import pathlib
 
 import pytest
@@ -19,9 +21,17 @@ def test_every_module_that_measures_is_in_the_table():
   assert found == set(benchmarks.MODULES)
 
 
+def test_a_new_process_can_measure():
+  context = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(1, context) as process:
+    found = process.submit(timing.measure, 'prepare', timing.Options())
+    assert 'no --raw_dir' in found.result()[0].found
+  assert timing.measure.__module__ != benchmarks.__name__
+
+
 @pytest.mark.parametrize('name', ['prepare', 'end_to_end'])
 def test_what_lacks_its_folder_says_so(name):
-  (row,) = benchmarks.measure(name, timing.Options())
+  (row,) = timing.measure(name, timing.Options())
   assert row.found == 'not measured: no --raw_dir'
 
 
