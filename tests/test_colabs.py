@@ -9,8 +9,19 @@ import pytest
 FOLDER = pathlib.Path(__file__).parents[1] / 'colabs'
 
 
+SLOW = ('results',)  # trains a model first
+
+
 @pytest.mark.parametrize(
-  'path', sorted(FOLDER.glob('*.ipynb')), ids=lambda p: p.stem
+  'path',
+  [
+    pytest.param(
+      path,
+      id=path.stem,
+      marks=[pytest.mark.slow] if path.stem in SLOW else [],
+    )
+    for path in sorted(FOLDER.glob('*.ipynb'))
+  ],
 )
 def test_notebook_runs(path):
   notebook = nbformat.read(path, as_version=4)

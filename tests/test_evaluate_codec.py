@@ -7,6 +7,8 @@ from configs import vqvae as vqvae_config
 from ecgjax import evaluate, evaluate_codec, restored, train
 from ecgjax.data import sources
 
+pytestmark = pytest.mark.slow
+
 
 def on(config, data_dir, **fields):
   config = config.copy_and_resolve_references()

@@ -29,6 +29,7 @@ def pretrained(tmp_path_factory, data_dir):
   return workdir
 
 
+@pytest.mark.slow
 def test_finetune_starts_from_the_pretrained_encoder(
   pretrained, data_dir, tmp_path
 ):

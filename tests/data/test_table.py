@@ -75,7 +75,9 @@ def test_data_set_without_labels(tmp_path):
 
 
 def test_unknown_split_lists_the_splits(builder):
-  with pytest.raises(ValueError, match="no split 'test'; it has train"):
+  with pytest.raises(
+    ValueError, match="no record in split 'test', only in train"
+  ):
     table.shards(builder, 'test')
 
 

@@ -125,6 +125,7 @@ def test_unknown_task():
     supervised.make(make_config(task='ordinal'))
 
 
+@pytest.mark.slow
 def test_classical_augmentation_does_not_depend_on_devices():
   config = make_config(augment='classical', pool='mean')
   config.data.leads = leads_lib.INDEPENDENT_LEADS

@@ -116,6 +116,7 @@ def test_predict_gives_grey_pages(trained):
   )
 
 
+@pytest.mark.slow
 def test_one_device_equals_four():
   """Loss, gradients (through sgd) and the new state."""
   config = make_config()
