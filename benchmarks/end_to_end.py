@@ -117,7 +117,8 @@ def measure(options: timing.Options) -> list[timing.Row]:
   rates = {k: records[k] / s for k, s in seconds.items()}
   for name, rate in rates.items():
     label = name if name == 'ecgjax' else f'twin, {name} workers'
-    print(f'{label}: {rate:.0f} records/s')
+    walls = ' '.join(f'{s.wall:.2f}' for s in samples[name])
+    print(f'{label}: {rate:.0f} records/s ({walls} s)')
   ours = rates.pop('ecgjax')
   best = max(rates, key=rates.get)
   whole = [

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 # A training step on CPU frees and allocates hundreds of megabytes of
 # activations. glibc's defaults give them back to the kernel every time, which
 # then clears every page anew: about 100,000 page faults a step. These settings
-# keep freed memory in the process.
+# keep freed memory in the process, on huge pages where the kernel has them
+# (glibc 2.35 or newer; older ones ignore it).
 ALLOCATOR = {
   'glibc.malloc.mmap_max': '0',
   'glibc.malloc.trim_threshold': '17179869184',
   'glibc.malloc.arena_max': '1',
+  'glibc.malloc.hugetlb': '1',
 }
 _MARKER = 'ECGJAX_RESTARTED'
 
