@@ -34,7 +34,7 @@ def get_config(argument: str | None = None):
   config = config_lib.common(choice['dataset'])
   config.method = 'vqvae'
   config.batch_size = 16
-  config.num_epochs = 60
+  config.num_epochs = 50
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'  # amplitudes are part of the ECG
   config.vqvae = config_lib.vqvae_options()
@@ -47,6 +47,7 @@ def get_config(argument: str | None = None):
 
 def _signal(config):
   """Sets the fields of the 1-D codec; returns its presets."""
+  config.optimizer.learning_rate = 3e-3
   config.model.name = 'codec1d'
   config.model.kwargs = config_lib.codec1d_kwargs()
   return {

@@ -61,6 +61,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.num_epochs = 100
   config.num_steps = 0  # 0: num_epochs
   config.parallel = 'pmap'  # or 'jit'
+  config.steps_per_dispatch = 1  # more where the host is slower than the steps
   config.distributed = False  # True on every host of a pod or cluster
   config.bfloat16 = False  # compute type of the encoder; the rest is float32
   config.init_from = ''  # work folder or checkpoint of a pretraining run

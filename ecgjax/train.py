@@ -1,5 +1,6 @@
 """The one training loop, for every method and every source of batches."""
 
+import itertools
 import logging
 import pathlib
 import time
@@ -240,13 +241,14 @@ def train(
     logger.info(
       'Resumed %s at step %d of %d', workdir, latest, config.num_steps
     )
+  one_step = train_step_lib.make_train_step(method, optimizer, contract)
   step_fn = parallel.data_parallel(
-    train_step_lib.make_train_step(method, optimizer, contract), config.parallel
+    train_step_lib.make_train_steps(one_step), config.parallel
   )
   writer = metric_writers.MetricWriter(workdir, int(state.step))
   evaluate_every = config.eval_every or max(1, -(-config.num_steps // 10))
   speed = speed_lib.Speed(config.batch_size)
-  nonfinite = 0.0
+  pending = []  # metrics that are still on the device
 
   def save(metrics):
     checkpointer.save(state, metadata | {'loss_history': loss_history}, metrics)
@@ -263,27 +265,34 @@ def train(
   iterator = batches(step) if step < config.num_steps else iter(())
   with preemption.Preemption() as signal, writer, bar:
     while step < config.num_steps and not stopped_early:
-      state, metrics = step_fn(state, next(iterator))
-      step += 1
-      bar.update()
-      loss_history.append(metrics['loss'])
-      nonfinite += metrics['nonfinite']
+      count = train_step_lib.dispatch_size(
+        step, config.steps_per_dispatch, config.num_steps, evaluate_every,
+        config.log_every,
+      )  # fmt: skip
+      state, metrics = step_fn(state, tuple(itertools.islice(iterator, count)))
+      step += count
+      bar.update(count)
+      pending.append(metrics)
       evaluating = step % evaluate_every == 0 or step == config.num_steps
       logging_now = evaluating or step % config.log_every == 0
       interrupted = signal.requested(step)
-      if (logging_now or interrupted) and float(nonfinite) > 0:
-        raise NonFiniteLoss(
-          f'loss or gradient not finite at or before step {step}; the state '
-          f'before it is in {checkpointer.directory}; lower '
-          'config.optimizer.learning_rate or look at the data'
+      if logging_now or interrupted:
+        fetched = jax.tree.map(
+          lambda *x: np.concatenate(x), *jax.device_get(pending)
         )
+        pending = []
+        loss_history += fetched['loss'].tolist()
+        if fetched.pop('nonfinite').any():
+          raise NonFiniteLoss(
+            f'loss or gradient not finite at or before step {step}; the state '
+            f'before it is in {checkpointer.directory}; lower '
+            'config.optimizer.learning_rate or look at the data'
+          )
+        row = {k: float(v[-1]) for k, v in fetched.items()}
       if logging_now:
-        row = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        row.pop('nonfinite')
         rate = speed.update(step)
         bar.set_postfix_str(f'loss {row["loss"]:.4g}, {rate:.0f} ECG/s')
       if evaluating or interrupted:
-        loss_history = [float(x) for x in jax.device_get(loss_history)]
         figures = {}
         if evaluating:
           figures = {'train_loss': float(np.mean(loss_history))}

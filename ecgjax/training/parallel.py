@@ -24,8 +24,9 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
     devices: defaults to all devices of all processes.
 
   Returns:
-    `(state, batch) -> (state, metrics)`; the batch holds the rows of this
-    process, in the order of the global batch.
+    `(state, batch) -> (state, metrics)`; the batch, or a tuple of batches,
+    holds the rows of this process, in the order of the global batch. The
+    memory of the given state is used again: it is gone.
 
   Raises:
     ValueError: if the mode is unknown or a batch cannot be split evenly.
@@ -38,12 +39,20 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   local = [d for d in devices if d.process_index == jax.process_index()]
 
   def check(batch):
-    rows = len(next(iter(batch.values())))
+    rows = len(jax.tree.leaves(batch)[0])
     if rows % len(local):
       raise ValueError(
         f'a batch of {rows} rows per process cannot be split over '
         f'{len(local)} devices; change config.batch_size'
       )
+
+  if len(devices) == 1:  # nothing to split, nothing to reduce
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def run_alone(state, batch):
+      return compiled(*jax.device_put((state, batch), devices[0]))
+
+    return run_alone
 
   if mode == 'pmap':
     mapped = jax.pmap(
@@ -52,6 +61,7 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
       in_axes=(None, 0),
       out_axes=None,
       devices=devices,
+      donate_argnums=0,
     )
 
     def run(state, batch):

@@ -1,4 +1,4 @@
-"""The one train step, for every method."""
+"""The one train step, for every method, and several of them at once."""
 
 from collections.abc import Callable
 
@@ -62,3 +62,36 @@ def make_train_step(
     return state, metrics
 
   return train_step
+
+
+def make_train_steps(step: Callable) -> Callable:
+  """Several steps as one program, for accelerators that outrun their host.
+
+  Args:
+    step: `(state, batch, axis_name) -> (state, metrics)`.
+
+  Returns:
+    `(state, batches, axis_name) -> (state, metrics)`: one step for each of the
+    k batches of the tuple; every metric is [k].
+  """
+
+  def steps(state, batches, axis_name=None):
+    if len(batches) == 1:  # XLA computes less well inside a loop on CPU
+      state, metrics = step(state, batches[0], axis_name)
+      return state, jax.tree.map(lambda x: x[None], metrics)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches)
+    return jax.lax.scan(lambda s, b: step(s, b, axis_name), state, stacked)
+
+  return steps
+
+
+def dispatch_size(step: int, most: int, last: int, *periods: int) -> int:
+  """Steps to run at once after `step`: at most `most`, not past a stop.
+
+  Args:
+    step: steps done.
+    most: `config.steps_per_dispatch`.
+    last: step at which the run ends.
+    *periods: every multiple of these is a stop as well.
+  """
+  return min(most, last - step, *(n - step % n for n in (most, *periods)))

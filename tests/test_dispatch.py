@@ -1,0 +1,91 @@
+"""Several steps as one program, and what the loop gives away."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import supervised as supervised_config
+from ecgjax import train as train_lib
+from ecgjax.training import metric_writers, parallel, train_step
+
+
+def run(workdir, bad_step=None, **fields):
+  config = supervised_config.get_config().copy_and_resolve_references()
+  kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
+  config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
+  config.data.update({'leads': ('II', 'V1'), 'length': 64})
+  config.optimizer.name = 'sgd'  # Adam would divide rounding by rounding
+  config.update({'batch_size': 8, 'num_steps': 7, 'eval_every': 5})
+  config.update({'log_every': 3, 'best_metric': 'train_loss', **fields})
+
+  def batches(step):
+    while True:
+      rng = np.random.default_rng(step)
+      ecg = rng.normal(size=(8, 64, 2)).astype(np.float32)
+      if step == bad_step:
+        ecg[3, 5, 1] = np.nan
+      yield {
+        'ecg': ecg,
+        'record': np.arange(8, dtype=np.int32),
+        'label': np.eye(8, 3, dtype=np.float32),
+        'label_mask': np.ones((8, 3), np.float32),
+      }
+      step += 1
+
+  trained = train_lib.train(config, workdir, batches, class_names='abc')
+  return trained, metric_writers.read_metrics(workdir / 'metrics.jsonl')
+
+
+@pytest.fixture(scope='module')
+def one_by_one(tmp_path_factory):
+  return run(tmp_path_factory.mktemp('one_by_one'))
+
+
+def test_stops_are_never_passed():
+  sizes, step = [], 0
+  while step < 23:
+    sizes.append(train_step.dispatch_size(step, 4, 23, 10, 7))
+    step += sizes[-1]
+  ends = np.cumsum(sizes)
+  assert max(sizes) == 4
+  assert {7, 10, 14, 20, 21, 23} <= set(ends.tolist())
+  # Resumed where it stopped, a run makes the same programs again.
+  assert all(
+    train_step.dispatch_size(int(end), 4, 23, 10, 7) == size
+    for end, size in zip(ends, sizes[1:])
+  )
+
+
+def test_several_steps_at_once_are_the_same_steps(one_by_one, tmp_path):
+  expected, expected_rows = one_by_one
+  found, rows = run(tmp_path, steps_per_dispatch=4)
+  assert [r['step'] for r in rows] == [3, 5, 6, 7]
+  for row, expected_row in zip(rows, expected_rows, strict=True):
+    assert row == pytest.approx(expected_row, rel=1e-4)
+  for a, b in zip(
+    jax.tree.leaves(found.state.params), jax.tree.leaves(expected.state.params)
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+  moved = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(), found.state.params, found.start.params
+  )
+  assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def test_nonfinite_loss_amid_a_dispatch_stops_the_run(tmp_path):
+  with pytest.raises(train_lib.NonFiniteLoss, match='at or before step 6'):
+    run(tmp_path, bad_step=4, steps_per_dispatch=3, eval_every=3, log_every=6)
+  rows = metric_writers.read_metrics(tmp_path / 'metrics.jsonl')
+  assert [r['step'] for r in rows] == [3]
+
+
+@pytest.mark.parametrize('mode', parallel.MODES)
+@pytest.mark.parametrize('count', [1, 4])
+def test_memory_of_the_old_state_is_used_again(mode, count):
+  add = lambda state, batch, axis_name=None: (state + batch.sum() * 0, {})
+  step = parallel.data_parallel(add, mode, jax.devices()[:count])
+  state, batch = jax.numpy.ones(1000), np.ones((4, 3), np.float32)
+  kept, _ = step(state, batch)
+  again, _ = step(kept, batch)
+  assert kept.is_deleted()
+  np.testing.assert_array_equal(again, np.ones(1000))
