@@ -89,6 +89,35 @@ def test_best_arms_are_those_of_validation(tmp_path, monkeypatch):
   assert augmentation.best_arms(config, tmp_path) == ('mixup', 'latent_mix')
 
 
+def test_readers_stand_beside_the_mean_of_the_seeds(tmp_path):
+  """The two seeds are wrong in turn; their mean is always right."""
+  label = np.tile(np.float32([[1], [0]]), (12, 1))
+  columns = {
+    'label': label,
+    'label_mask': np.ones_like(label),
+    'patient': np.arange(24),
+  }
+  split = types.SimpleNamespace(
+    class_names=('MI',), columns=columns, record_ids=np.arange(24).astype(str)
+  )
+  data = types.SimpleNamespace(labelled={'validation': split, 'test': split})
+  weight = np.tile(np.float32([[2], [2], [-1], [-1]]), (6, 1))
+  sure = 0.5 + (label - 0.5) * weight / 2
+  scores = np.stack([sure, np.roll(sure, 2, axis=0)])  # [S, N, K]
+  config = options(readers_csv='')
+  assert augmentation_summary.judge_readers(config, None, data) is None
+  path = tmp_path / 'readers.csv'
+  lines = [f'{i},Ann,general,{int(i < 6)}' for i in range(24)]
+  path.write_text('\n'.join(['record_id,reader,group,MI', *lines]) + '\n')
+  config = options(readers_csv=str(path))
+  found = augmentation_summary.judge_readers(config, (scores, scores), data)
+  assert found['arm'] == config.study.method
+  rows = {row['name']: row['per_class']['MI'] for row in found['rows']}
+  assert rows['Ann']['sensitivity']['value'] == pytest.approx(3 / 12)
+  assert rows['model']['sensitivity']['value'] == 1
+  assert found['differences']['Ann']['per_class']['MI']['sensitivity']['p'] < 1
+
+
 def test_rival_is_the_best_classical_arm_of_validation():
   figures = {'mixup': (0.7, 0.9), 'classical': (0.75, 0.75), 'prior': (1, 1)}
   records = {
