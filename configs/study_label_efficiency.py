@@ -43,42 +43,24 @@ def get_config(argument: str | None = None):
 
 
 def _small(config):
-  config.study = {
-    'name': 'label_efficiency',
-    'fractions': (0.01, 0.05, 0.1, 0.25, 1.0),
-    'num_records': (),  # absolute sizes instead of fractions; 0: all
-    'seeds': (0, 1, 2),
-    'scratch_learning_rates': (1e-3,),
-    'finetune_learning_rates': (3e-4,),
-    'attribution': False,  # where classifiers look; with LUDB if ludb_dir
-    'ludb_dir': '',
-  }
-  config.batch_size = 32
+  config_lib.label_study(
+    config,
+    fractions=(0.01, 0.05, 0.1, 0.25, 1.0),
+    finetune_learning_rates=(3e-4,),
+  )
   config.num_steps = 200
   config.eval_every = 50
 
 
 def _full(config):
   _small(config)
+  config_lib.label_study_full(config)
   config.study.fractions = (
     0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0
   )  # fmt: skip
-  config.study.seeds = (0, 1, 2, 3, 4)
-  config.study.scratch_learning_rates = (1e-4, 3e-4, 1e-3)
-  config.study.finetune_learning_rates = (1e-4, 3e-4, 1e-3)
-  config.batch_size = 128
-  config.num_steps = 5000
-  config.eval_every = 250
-  config.patience = 5
 
 
 def _smoke(config):
   _small(config)
+  config_lib.label_study_smoke(config)
   config.study.fractions = (0.5, 1.0)
-  config.study.seeds = (0,)
-  config.pretrain.batch_size = 32
-  config.pretrain.num_steps = 2
-  config.batch_size = 16
-  config.num_steps = 2
-  config.eval_every = 1
-  config.bootstrap_draws = 1000

@@ -60,41 +60,19 @@ def get_config(argument: str | None = None):
 
 
 def _small(config):
-  config.study = {
-    'name': 'label_efficiency',
-    'fractions': (),
-    'num_records': (50, 100, 0),  # 0: all
-    'seeds': (0, 1, 2),
-    'scratch_learning_rates': (1e-3,),
-    'finetune_learning_rates': (1e-3,),
-    'attribution': False,  # where classifiers look; with LUDB if ludb_dir
-    'ludb_dir': '',
-  }
-  config.batch_size = 32
+  config_lib.label_study(config, num_records=(50, 100, 0))
   config.num_steps = 120
   config.eval_every = 30
 
 
 def _full(config):
   _small(config)
+  config_lib.label_study_full(config)
   config.study.num_records = (50, 100, 200, 500, 1000, 0)
-  config.study.seeds = (0, 1, 2, 3, 4)
-  config.study.scratch_learning_rates = (1e-4, 3e-4, 1e-3)
-  config.study.finetune_learning_rates = (1e-4, 3e-4, 1e-3)
   config.pretrain.num_steps = 5000
-  config.batch_size = 128
-  config.num_steps = 5000
-  config.eval_every = 250
-  config.patience = 5
 
 
 def _smoke(config):
   _small(config)
+  config_lib.label_study_smoke(config)
   config.study.num_records = (50, 0)
-  config.study.seeds = (0,)
-  config.pretrain.batch_size = 32
-  config.pretrain.num_steps = 2
-  config.batch_size = 16
-  config.num_steps = 2
-  config.eval_every = 1
-  config.bootstrap_draws = 1000

@@ -256,6 +256,44 @@ def supervise(config) -> None:
   config.evaluate_checkpoint = 'best'
 
 
+def label_study(config, **fields) -> None:
+  """Makes a grid over numbers of labels of a config; budget: preset small."""
+  config.study = {
+    'name': 'label_efficiency',
+    'fractions': (),  # of the labelled training records
+    'num_records': (),  # absolute sizes instead; 0: all
+    'seeds': (0, 1, 2),
+    'scratch_learning_rates': (1e-3,),
+    'finetune_learning_rates': (1e-3,),
+    'attribution': False,  # where classifiers look; with LUDB if ludb_dir
+    'ludb_dir': '',
+    **fields,
+  }
+  config.batch_size = 32
+
+
+def label_study_full(config) -> None:
+  """Raises the budget of such a grid to that of preset full."""
+  config.study.seeds = (0, 1, 2, 3, 4)
+  config.study.scratch_learning_rates = (1e-4, 3e-4, 1e-3)
+  config.study.finetune_learning_rates = (1e-4, 3e-4, 1e-3)
+  config.batch_size = 128
+  config.num_steps = 5000
+  config.eval_every = 250
+  config.patience = 5
+
+
+def label_study_smoke(config) -> None:
+  """Lowers it to one seed and a few steps."""
+  config.study.seeds = (0,)
+  config.pretrain.batch_size = 32
+  config.pretrain.num_steps = 2
+  config.batch_size = 16
+  config.num_steps = 2
+  config.eval_every = 1
+  config.bootstrap_draws = 1000
+
+
 def to_json(config) -> dict:
   """Config as JSON-able dict; tuples become lists."""
   return _plain(config.to_dict())

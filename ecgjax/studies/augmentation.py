@@ -224,7 +224,7 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
   metadata = trained.checkpointer.metadata(step)
   results = results_lib.assemble(
     evaluation,
-    **summary_lib.facts(config, data, time.monotonic() - started),
+    **base.facts(config, data, config.study.method, time.monotonic() - started),
     seed=seed,
     step=step,
     hashes={

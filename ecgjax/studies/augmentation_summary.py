@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from ecgjax import config as config_lib
-from ecgjax import evaluate
 from ecgjax.data import order
 from ecgjax.evaluation import arms as arms_lib
 from ecgjax.evaluation import augmentation, readers_table, report
 from ecgjax.evaluation import metrics as metrics_lib
 from ecgjax.evaluation import results as results_lib
 from ecgjax.studies import augmentation_fold as fold_lib
+from ecgjax.studies import base
 
 logger = logging.getLogger(__name__)
 PROBE, BASELINE, CONTROL = 'random_probe', 'none', 'reconstruction'
@@ -45,23 +45,6 @@ def read_scores(folder) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {
       arm: (stored[f'{arm}/validation'], stored[f'{arm}/test']) for arm in arms
     }
-
-
-def facts(config, data, seconds: float) -> dict:
-  """Fields that the results of cells and of the study share."""
-  test = data.labelled['test']
-  return {
-    'method': config.study.method,
-    'dataset': config.data.name,
-    'protocol': 'augmentation',
-    'split': 'test',
-    'num_examples': len(test),
-    'num_patients': len(np.unique(test.columns['patient'])),
-    'device': evaluate.describe_device(),
-    'wall_seconds': seconds,
-    'synthetic': data.synthetic,
-    'leak_allowed': bool(config.data.allow_leak),
-  }
 
 
 def summarise(
@@ -146,7 +129,7 @@ def summarise(
   readers = judge_readers(config, stacked[options.method], data)
   results = results_lib.assemble(
     evaluation,
-    **facts(config, data, seconds),
+    **base.facts(config, data, config.study.method, seconds),
     seed=options.seeds[0],
     step=config.num_steps,
     hashes=first['hashes'],

@@ -43,6 +43,23 @@ def check_support(test) -> None:
     )
 
 
+def facts(config, data, method: str, seconds: float) -> dict:
+  """Fields that the results of cells and of the study share."""
+  test = data.labelled['test']
+  return {
+    'method': method,
+    'dataset': config.data.name,
+    'protocol': config.study.name,
+    'split': 'test',
+    'num_examples': len(test),
+    'num_patients': len(np.unique(test.columns['patient'])),
+    'device': evaluate.describe_device(),
+    'wall_seconds': seconds,
+    'synthetic': data.synthetic,
+    'leak_allowed': bool(config.data.allow_leak),
+  }
+
+
 def run_config(config, without: Sequence[str] = (), **changes):
   """The config of one run of a study: its own fields, the study's data.
 

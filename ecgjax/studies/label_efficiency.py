@@ -181,7 +181,9 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
     results_lib.write_text(folder / 'attribution.json', json.dumps(shares))
   results = results_lib.assemble(
     evaluation,
-    **_facts(config, data, time.monotonic() - started),
+    **base.facts(
+      config, data, config.pretrain.method, time.monotonic() - started
+    ),
     seed=seed,
     step=config.num_steps,
     hashes={
@@ -194,23 +196,6 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
     missing_labels=manifest['missing_labels'],
   )
   results_lib.write(folder / 'results.json', results)
-
-
-def _facts(config, data, seconds: float) -> dict:
-  """Fields that the results of cells and of the study share."""
-  test = data.labelled['test']
-  return {
-    'method': config.pretrain.method,
-    'dataset': config.data.name,
-    'protocol': 'label_efficiency',
-    'split': 'test',
-    'num_examples': len(test),
-    'num_patients': len(np.unique(test.columns['patient'])),
-    'device': evaluate.describe_device(),
-    'wall_seconds': seconds,
-    'synthetic': data.synthetic,
-    'leak_allowed': bool(config.data.allow_leak),
-  }
 
 
 def _summarise(
@@ -273,7 +258,7 @@ def _summarise(
   last = records[names[-1], seeds[0]]
   results = results_lib.assemble(
     evaluation,
-    **_facts(config, data, seconds),
+    **base.facts(config, data, config.pretrain.method, seconds),
     seed=seeds[0],
     step=config.num_steps,
     hashes=last['hashes'],
