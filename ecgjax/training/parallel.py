@@ -54,6 +54,16 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
 
     return run_alone
 
+  mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+  def place(state):
+    """Where the step leaves it: found elsewhere, the step is compiled again."""
+    if jax.process_count() > 1:  # among several, the step alone may do it
+      return state
+    return jax.device_put(state, everywhere)
+
   if mode == 'pmap':
     mapped = jax.pmap(
       functools.partial(step, axis_name=AXIS),
@@ -67,13 +77,10 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
     def run(state, batch):
       check(batch)
       split = lambda x: x.reshape((len(local), -1) + x.shape[1:])
-      return mapped(state, jax.tree.map(split, batch))
+      return mapped(place(state), jax.tree.map(split, batch))
 
     return run
 
-  mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   compiled = jax.jit(
     functools.partial(step, axis_name=None),
     in_shardings=(everywhere, rows),
@@ -83,10 +90,8 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
 
   def run_jit(state, batch):
     check(batch)
-    place = functools.partial(jax.make_array_from_process_local_data, rows)
-    if jax.process_count() == 1:  # among several, `compiled` alone may do it
-      state = jax.device_put(state, everywhere)
-    return compiled(state, jax.tree.map(place, batch))
+    split = functools.partial(jax.make_array_from_process_local_data, rows)
+    return compiled(place(state), jax.tree.map(split, batch))
 
   return run_jit
 
