@@ -168,10 +168,10 @@ def test_one_device_is_four():
   found = []
   for mode, count in (('pmap', 1), ('pmap', 4), ('jit', 4)):
     run = parallel.data_parallel(step, mode, jax.devices()[:count])
-    copy = jax.tree.map(jnp.copy, state)  # jit donates
-    first, metrics = run(copy, make_batch())
+    copy = lambda: jax.tree.map(jnp.copy, state)  # what is given is gone
+    first, metrics = run(copy(), make_batch())
     first = jax.device_get(first.replace(rng=0))
-    _, later = run(first.replace(rng=state.rng), make_batch(seed=1))
+    _, later = run(first.replace(rng=copy().rng), make_batch(seed=1))
     found.append((first, jax.device_get((metrics, later))))
   for other, figures in found[1:]:
     for a, b in zip(
