@@ -1,4 +1,10 @@
-"""Four virtual CPU devices and a persistent compile cache for all tests."""
+"""Four virtual CPU devices, a kept compile cache, a compiler in a hurry.
+
+A fast test compiles for seconds what then runs for milliseconds. With the
+flags of `HURRY` an LCD step compiles four times as fast and runs a third
+slower; it may round otherwise, so that a test of equal bits asks for the
+compiler that users have (`synthesis/simulated.py`). Slow tests all have that.
+"""
 
 import os
 import pathlib
@@ -19,7 +25,17 @@ sys.path.insert(0, str(ROOT))  # `configs` is not part of the package
 
 import pytest  # noqa: E402
 
+HURRY = (
+  '--xla_backend_optimization_level=0',
+  '--xla_llvm_disable_expensive_passes=true',
+  '--xla_cpu_use_fusion_emitters=false',
+)
 RECORDINGS = ROOT.parent / 'shared' / 'data'
+
+
+def pytest_configure(config):
+  if config.option.markexpr == 'not slow':
+    os.environ['XLA_FLAGS'] = ' '.join((os.environ['XLA_FLAGS'], *HURRY))
 
 
 @pytest.fixture(scope='session')
@@ -34,3 +50,13 @@ def recordings() -> pathlib.Path:
 def synthetic_dir(tmp_path_factory) -> str:
   """Data folder in which the smallest synthetic data set is built once."""
   return str(tmp_path_factory.mktemp('synthetic'))
+
+
+@pytest.fixture(scope='module')
+def short_vgg():
+  """VGG16-1D with two of its thirteen convolutions compiles fast."""
+  from ecgjax.models import vgg1d
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(vgg1d, 'STAGES', ((64, 1), (512, 1)))
+    yield

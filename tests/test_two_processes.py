@@ -31,7 +31,7 @@ def start(out, mode, number, address):
     [sys.executable, script, str(out), mode],
     env=os.environ
     | {
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+      'XLA_FLAGS': os.environ['XLA_FLAGS'].replace('count=4', 'count=1'),
       'PYTHONPATH': str(ROOT),
       'ECGJAX_COORDINATOR': address,
       'ECGJAX_PROCESSES': '2',

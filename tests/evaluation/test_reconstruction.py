@@ -220,7 +220,8 @@ def test_summarise(simulated):
   found = reconstruction.summarise(split, RATE, 512, draws=200)
   records = reconstruction.record_errors(x, y, RATE)
   value = found['metrics']['prdn']
-  assert value['value'] == np.sort(records['prdn'])[3]
+  # What is summarised went through float32, on the device.
+  assert value['value'] == pytest.approx(np.sort(records['prdn'])[3], rel=1e-6)
   assert value['ci95'][0] <= value['value'] <= value['ci95'][1]
   assert found['metrics']['r_sensitivity']['value'] == pytest.approx(
     records['r_sensitivity'].mean()

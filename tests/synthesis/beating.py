@@ -1,4 +1,4 @@
-"""A small data set of made-up ECGs with beats, for tests of generation.
+"""A small data set of made-up ECGs with beats, and configs to add to it.
 
 Everything follows from the number of a record: rhythm, a shape per patient,
 labels. Four seconds at 100 Hz; two records per patient.
@@ -7,10 +7,14 @@ labels. Four seconds at 100 Hz; two records per patient.
 import hashlib
 
 import numpy as np
+import pytest
 
+from configs import augment as augment_config
+from ecgjax.data import sources
 from tests.data import tiny_dataset
 
 LENGTH, RATE = 400, 100.0
+NUM_TRAIN = 32
 NAMES = ('NORM', 'LBBB', 'AF', 'LVH')
 SETS = ((0,), (0,), (1,), (1, 3), (2,), (0,), (1,), (1, 2))  # by record
 
@@ -58,3 +62,24 @@ def write(directory, train, validation=range(200, 208), test=range(300, 308)):
     label_names=NAMES,
     length=LENGTH,
   )
+
+
+def make_config(operator='input_smote', seed=0, **options):
+  config = augment_config.get_config(f'operator={operator}')
+  config = config.copy_and_resolve_references()
+  config.seed = seed
+  config.data.length = LENGTH
+  options = {'ratio': 2.0, 'gallery': 1} | options
+  config.augment.update(options)
+  return config.lock()
+
+
+def open_data(builder, records=None, data_config=None):
+  """`sources.open_data` of a data set that is no registered one."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sources.prepare, 'open_builder', lambda *_: builder)
+    config = data_config or augment_config.get_config()
+    config = config.copy_and_resolve_references().unlock()
+    config.data.length = LENGTH
+    config.data.allow_leak = True
+    return sources.open_data(config, records)

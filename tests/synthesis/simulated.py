@@ -3,9 +3,12 @@
 Every batch has 256 rows, so that XLA compiles once per rate.
 """
 
+import contextlib
 from typing import NamedTuple
 
+import jax
 import numpy as np
+import pytest
 
 from ecgjax.synthesis import simulator
 
@@ -50,6 +53,24 @@ def simulate(
   keep = slice(len(names))
   truth = simulator.Truth(*(np.asarray(x)[keep] for x in truth))
   return Records(np.asarray(ecg)[keep], truth, names, patients, rate)
+
+
+@contextlib.contextmanager
+def compiled_as_by_users():
+  """Equal bits are promised of XLA's defaults, not of `conftest.HURRY`."""
+  options = {
+    'xla_backend_optimization_level': 3,
+    'xla_llvm_disable_expensive_passes': False,
+    'xla_cpu_use_fusion_emitters': True,
+  }
+  batch = jax.jit(
+    simulator._batch.__wrapped__,
+    static_argnames=('config', 'only_truth'),
+    compiler_options=options,
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(simulator, '_batch', batch)
+    yield
 
 
 def each_class(**options) -> Records:

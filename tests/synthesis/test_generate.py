@@ -6,7 +6,6 @@ import beating
 import numpy as np
 import pytest
 
-from configs import augment as augment_config
 from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import config as config_lib
@@ -17,35 +16,6 @@ from ecgjax.evaluation import beats
 from ecgjax.synthesis import generate, generate_inputs, makers
 from tests import tiny_runs
 
-NUM_TRAIN = 32
-
-
-def make_config(operator='input_smote', seed=0, **options):
-  config = augment_config.get_config(f'operator={operator}')
-  config = config.copy_and_resolve_references()
-  config.seed = seed
-  config.data.length = beating.LENGTH
-  options = {'ratio': 2.0, 'gallery': 1} | options
-  config.augment.update(options)
-  return config.lock()
-
-
-def open_data(builder, records=None, data_config=None):
-  """`sources.open_data` of a data set that is no registered one."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sources.prepare, 'open_builder', lambda *_: builder)
-    config = data_config or augment_config.get_config()
-    config = config.copy_and_resolve_references().unlock()
-    config.data.length = beating.LENGTH
-    config.data.allow_leak = True
-    return sources.open_data(config, records)
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('beating')
-  return open_data(beating.write(folder, range(NUM_TRAIN)))
-
 
 @pytest.fixture(scope='module')
 def made(data, tmp_path_factory):
@@ -53,7 +23,7 @@ def made(data, tmp_path_factory):
   import tensorflow_datasets as tfds
 
   folder = tmp_path_factory.mktemp('generated') / 'run'
-  assert generate.generate_for(make_config(), data, folder) == folder
+  assert generate.generate_for(beating.make_config(), data, folder) == folder
   summary = extra.read_summary(folder)
   builder = tfds.builder_from_directory(str(folder / summary['dataset']))
   return folder, summary, builder, table.read_table(builder, 'train')
@@ -98,7 +68,7 @@ def test_everything_says_generated(data, made):
 
 def test_signals_keep_beats_and_leads_algebra(data, made):
   _, summary, builder, children = made
-  config = make_config()
+  config = beating.make_config()
   split = input_pipeline.open_split(
     builder,
     'train',
@@ -121,33 +91,33 @@ def test_the_same_seed_writes_the_same_bytes(data, made, tmp_path):
     found = sorted(folder.rglob('*.tfrecord*'))
     return {path.name: path.read_bytes() for path in found}
 
-  generate.generate_for(make_config(), data, tmp_path / 'again')
+  generate.generate_for(beating.make_config(), data, tmp_path / 'again')
   assert shards(tmp_path / 'again') == shards(made[0])
-  generate.generate_for(make_config(seed=1), data, tmp_path / 'other')
+  generate.generate_for(beating.make_config(seed=1), data, tmp_path / 'other')
   assert shards(tmp_path / 'other') != shards(made[0])
 
 
 def test_a_finished_run_is_left_alone_or_refused(data, made):
   folder = made[0]
   before = (folder / extra.SUMMARY).read_bytes()
-  generate.generate_for(make_config(), data, folder)
+  generate.generate_for(beating.make_config(), data, folder)
   assert (folder / extra.SUMMARY).read_bytes() == before
   with pytest.raises(ValueError, match='augment.ratio is 2.0 there, 3.0 here'):
-    generate.generate_for(make_config(ratio=3.0), data, folder)
+    generate.generate_for(beating.make_config(ratio=3.0), data, folder)
   with pytest.raises(ValueError, match='generated with another manifest'):
     generate.generate_for(
-      make_config(), data._replace(manifest_hash='0'), folder
+      beating.make_config(), data._replace(manifest_hash='0'), folder
     )
 
 
 def test_a_run_without_summary_starts_again(data, made, tmp_path):
   folder = tmp_path / 'run'
-  generate.generate_for(make_config(), data, folder)
+  generate.generate_for(beating.make_config(), data, folder)
   (folder / extra.SUMMARY).unlink()  # killed before it was written
   (shard,) = folder.rglob('*.tfrecord*')
   written = shard.read_bytes()
   shard.write_bytes(b'of a run with another codec')
-  generate.generate_for(make_config(), data, folder)
+  generate.generate_for(beating.make_config(), data, folder)
   assert shard.read_bytes() == written
   old, new = extra.read_summary(made[0]), extra.read_summary(folder)
   assert {**old, 'seconds': 0} == {**new, 'seconds': 0}
@@ -155,11 +125,11 @@ def test_a_run_without_summary_starts_again(data, made, tmp_path):
 
 def test_label_subsets_are_the_only_parents(data, tmp_path):
   records = data.labelled['train'].record_ids[:16]
-  part = open_data(data.builder, records)
-  folder = generate.generate_for(make_config(), part, tmp_path / 'run')
+  part = beating.open_data(data.builder, records)
+  folder = generate.generate_for(beating.make_config(), part, tmp_path / 'run')
   hashes = extra.read_summary(folder)['hashes']
   assert hashes['manifest'] == part.manifest_hash != data.manifest_hash
-  config = make_config().copy_and_resolve_references().unlock()
+  config = beating.make_config().copy_and_resolve_references().unlock()
   config.data.extra = (str(folder),)
   (split,) = extra.open_extra(config, part)
   assert len(split) == extra.read_summary(folder)['num_examples']
@@ -170,7 +140,7 @@ def test_the_command_reads_a_manifest(data, tmp_path, monkeypatch):
   path = tmp_path / 'manifest.json'
   splits_lib.write_manifest(splits_lib.manifest(chosen), path)
   monkeypatch.setattr(sources.prepare, 'open_builder', lambda *_: data.builder)
-  config = make_config(manifest=str(path), classes=('LBBB',), ratio=0.5)
+  config = beating.make_config(manifest=str(path), classes=('LBBB',), ratio=0.5)
   summary = generate.generate(config, tmp_path / 'run')
   assert summary['classes']['LBBB'] == {'real': 8, 'wanted': 4, 'made': 4}
   with pytest.raises(ValueError, match='needs --config=configs/augment.py'):
@@ -186,9 +156,10 @@ def test_a_classifier_trains_on_real_and_generated(data, made, tmp_path):
   config.data.extra, config.data.oversample = (str(made[0]),), 0.3
   config.batch_size, config.num_epochs, config.eval_every = 16, 1, 1
   task = data.labelled['train'].class_names
-  own = open_data(data.builder, data_config=config)
+  own = beating.open_data(data.builder, data_config=config)
   trained = train.train_on(config.lock(), tmp_path / 'run', own)
-  assert int(trained.state.step) == NUM_TRAIN // 16  # an epoch of real ones
+  epoch = beating.NUM_TRAIN // 16  # of real ones
+  assert int(trained.state.step) == epoch
   restored_run = restored.restore_model(tmp_path / 'run')
   assert restored_run.class_names == task
   assert restored_run.fingerprint != own.fingerprint
@@ -208,10 +179,10 @@ def test_a_classifier_trains_on_real_and_generated(data, made, tmp_path):
 def test_held_out_patients_are_never_parents(tmp_path):
   """A patient of validation, planted in training, stops everything."""
   planted = beating.make_example(1, patient_id='p100', patient=100)
-  train = [0, planted, *range(2, NUM_TRAIN)]
-  data = open_data(beating.write(tmp_path, train))
+  train = [0, planted, *range(2, beating.NUM_TRAIN)]
+  data = beating.open_data(beating.write(tmp_path, train))
   with pytest.raises(ValueError, match="'r200' of split validation or its"):
-    generate.generate_for(make_config(), data, tmp_path / 'run')
+    generate.generate_for(beating.make_config(), data, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
@@ -237,161 +208,14 @@ def test_held_out_patients_are_never_parents(tmp_path):
 def test_what_cannot_be_is_refused(data, tmp_path, options, message):
   options = {'operator': 'input_smote'} | options
   with pytest.raises(ValueError, match=message):
-    generate.generate_for(make_config(**options), data, tmp_path / 'run')
+    generate.generate_for(
+      beating.make_config(**options), data, tmp_path / 'run'
+    )
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.fixture(scope='module')
-def codec(data, tmp_path_factory):
-  folder = tmp_path_factory.mktemp('codec')
-  tiny_runs.write_codec(folder, data.fingerprint, beating.LENGTH)
-  return folder
-
-
-@pytest.fixture(scope='module')
-def prior(data, codec, tmp_path_factory):
-  folder = tmp_path_factory.mktemp('prior')
-  tiny_runs.write_prior(
-    folder, codec, data.fingerprint, len(beating.NAMES), beating.LENGTH
-  )
-  return folder
-
-
-def proposals(data, operator, made_for='LBBB', **options):
-  """What a maker proposes for the first rows that may be parents."""
-  config = make_config(operator, **options)
-  models = generate_inputs.restore_models(config, data)
-  context, _, _ = generate_inputs.make_context(config, data, models)
-  rows = np.flatnonzero(context.usable)
-  first = np.resize(rows, makers.BATCH)
-  propose = makers.make_maker(operator, context)
-  rng = np.random.Generator(np.random.Philox(5))
-  return context, propose(rng, first, made_for), models
-
-
-def test_latent_mix_of_a_parent_alone_is_its_reconstruction(data, codec):
-  """Lambda 1 decodes a's own codes, which the rule of changed codes refuses."""
-  context, found, models = proposals(data, 'A', codec=str(codec), law='near')
-  assert found.ecg.shape == (makers.BATCH, beating.LENGTH, 12)
-  assert set(found.reason) <= {'', 'unchanged', 'rr_ratio'}
-  low = found.changed < 0.05
-  assert low.any() and (found.reason[low] != '').all()
-  assert (found.reason[~low] != 'unchanged').all()
-  near = found.changed == 0
-  assert near.any()
-  codec_lib, params, state = makers.unpack_codec(models['codec'])
-  x = context.ecg[found.first[near & (found.weight > 0.9)]]
-  _, indices, _ = codec_lib.quantise(state, codec_lib.encode(params, x))
-  decoded = codec_lib.decode(params, codec_lib.lookup(state, indices))
-  np.testing.assert_allclose(
-    found.ecg[near & (found.weight > 0.9)],
-    leads.from_independent(np, np.asarray(decoded)),
-    atol=1e-5,
-  )
-
-
-def test_codecs_without_a_codebook(data, tmp_path):
-  tiny_runs.write_codec(tmp_path, data.fingerprint, beating.LENGTH, 'fsq')
-  _, found, _ = proposals(data, 'A', codec=str(tmp_path), law='half')
-  assert np.isfinite(found.ecg).all() and (found.changed > 0.05).any()
-  with pytest.raises(ValueError, match='B mixes codes of a codebook; with a'):
-    proposals(data, 'B', codec=str(tmp_path))
-
-
-def test_nearest_neighbours_in_the_latent_space(data, codec):
-  context, found, models = proposals(data, 'F', codec=str(codec), neighbours=1)
-  codec_lib, params, _ = makers.unpack_codec(models['codec'])
-  pooled = np.asarray(codec_lib.encode(params, context.ecg)).mean(axis=1)
-  pool = context.pool
-  for a, b in zip(found.first, found.second):
-    others = np.flatnonzero(
-      context.usable
-      & (pool.groups == pool.groups[a])
-      & (pool.patients != pool.patients[a])
-    )
-    distance = np.linalg.norm(pooled[others] - pooled[a], axis=1)
-    assert b == others[distance.argmin()]
-
-
-def test_reconstruction_is_the_codec_alone(data, codec):
-  context, found, models = proposals(data, 'reconstruction', codec=str(codec))
-  codec_lib, params, state = makers.unpack_codec(models['codec'])
-  x = context.ecg[found.first]
-  _, indices, _ = codec_lib.quantise(state, codec_lib.encode(params, x))
-  decoded = codec_lib.decode(params, codec_lib.lookup(state, indices))
-  np.testing.assert_allclose(
-    found.ecg, leads.from_independent(np, np.asarray(decoded)), atol=1e-5
-  )
-  assert (found.second == -1).all() and (found.reason == '').all()
-  assert context.usable.all()  # nothing is interpolated: rhythm is welcome
-
-
-def test_prior_draws_and_resamples(data, codec, prior):
-  _, found, _ = proposals(data, 'prior', prior=str(prior))
-  assert (found.first == -1).all() and np.isfinite(found.ecg).all()
-  assert len(np.unique(found.ecg[:, :, 0], axis=0)) == makers.BATCH
-  context, found, models = proposals(
-    data, 'resample', prior=str(prior), keep=0.7, least_changed=0.2
-  )
-  assert (found.first >= 0).all()
-  assert found.weight.mean() == pytest.approx(0.7, abs=0.1)
-  assert (found.changed <= 1 - found.weight + 1e-6).all()
-  np.testing.assert_array_equal(
-    found.reason, np.where(found.changed < 0.2, 'unchanged', '')
-  )
-
-
-def test_simulator_makes_new_patients_with_label_sets_it_knows(
-  data, monkeypatch
-):
-  asked = []
-  monkeypatch.setattr(
-    makers.simulator,
-    'batch',
-    lambda *arguments: (asked.append(arguments), (np.zeros(3), None))[1],
-  )
-  context, found, _ = proposals(data, 'simulator', 'LVH')
-  ((_, patients, _, factors, recording),) = asked
-  assert len(np.unique(patients)) == makers.BATCH and min(patients) >= 1 << 20
-  assert (recording.rate, recording.length) == (100.0, beating.LENGTH)
-  templates = context.pool.labels[np.resize(np.arange(NUM_TRAIN), makers.BATCH)]
-  for labels, template, factor in zip(found.labels, templates, factors):
-    names, wanted = (
-      {beating.NAMES[k] for k in np.flatnonzero(row)}
-      for row in (labels, template)
-    )
-    # The simulator has LVH alone, and LBBB with AF.
-    assert names == ({'LVH'} if wanted == {'LBBB', 'LVH'} else wanted)
-    np.testing.assert_array_equal(factor, makers.simulator.factors(*names))
-
-
-def test_simulator_statements():
-  names, factors = makers.simulated('CLBBB', ['SR', 'CLBBB', 'AFIB'])
-  assert names == ['CLBBB', 'AFIB']
-  np.testing.assert_array_equal(factors, [1, 0, 1, 0, 0, 0, 0])
-  assert makers.simulated('LVH', ['LVH', 'IMI', 'PAC'])[0] == ['LVH']
-  assert makers.simulated('AFIB', ['AFIB', '1AVB'])[0] == ['AFIB']
-
-
-def test_teacher_of_the_fold_filters(data, tmp_path):
-  teacher = tmp_path / 'teacher'
-  config = make_config(teacher=str(teacher))
-  own = config.copy_and_resolve_references().unlock()
-  own.data.update({'leads': ('II', 'V1'), 'length': 64, 'task': 'all'})
-  split = input_pipeline.open_split(data.builder, 'train', own)
-  digest = input_pipeline.fingerprint(split)['sha256']
-  tiny_runs.write_classifier(teacher, beating.NAMES, fingerprint=digest)
-  models = generate_inputs.restore_models(config, data)
-  probability = generate_inputs.make_teacher(models['teacher'])
-  ecg = np.zeros((4, beating.LENGTH, 12), np.float32)
-  scores = probability(ecg, 'LVH')
-  assert scores.shape == (4,) and ((scores > 0) & (scores < 1)).all()
-  with pytest.raises(ValueError, match="does not know the class 'x'"):
-    probability(ecg, 'x')
-
-
 def test_implausible_children_are_counted(data):
-  config = make_config(classes=('NORM',), ratio=1.0)
+  config = beating.make_config(classes=('NORM',), ratio=1.0)
   context, task, _ = generate_inputs.make_context(
     config, data, dict.fromkeys(generate_inputs.METHODS)
   )
@@ -412,11 +236,11 @@ def test_implausible_children_are_counted(data):
 
 def test_a_codec_of_other_records_is_refused(data, tmp_path):
   tiny_runs.write_codec(tmp_path / 'codec', 'f' * 64, beating.LENGTH)
-  config = make_config('A', codec=str(tmp_path / 'codec'))
+  config = beating.make_config('A', codec=str(tmp_path / 'codec'))
   with pytest.raises(ValueError, match='trained on other records than the'):
     generate.generate_for(config, data, tmp_path / 'run')
   tiny_runs.write_codec(tmp_path / 'short', data.fingerprint, 128)
-  config = make_config('A', codec=str(tmp_path / 'short'))
+  config = beating.make_config('A', codec=str(tmp_path / 'short'))
   with pytest.raises(ValueError, match='augment.codec: .* trained on'):
     generate.generate_for(config, data, tmp_path / 'run')
 

@@ -90,6 +90,7 @@ def test_config_refuses_what_is_out_of_range(fields):
     simulator.Config(**fields)
 
 
+@simulated.compiled_as_by_users()
 def test_values_depend_on_neither_order_nor_size(noisy_classes):
   names, patients = noisy_classes.labels, noisy_classes.patients
   order = np.random.default_rng(0).permutation(len(names))
@@ -169,7 +170,7 @@ def test_ground_truth_is_that_of_the_batch(noisy_classes):
     simulated.SEED, noisy_classes.patients, np.ones(len(names)), factors, config
   )
   for field, expected in zip(truth, noisy_classes.truth):
-    np.testing.assert_allclose(field, expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(field, expected, rtol=3e-7, atol=2e-6)
 
 
 def test_three_dimensions_lead_to_eight_leads(slow_classes):
