@@ -113,6 +113,8 @@ for path in sorted(root.rglob('*.py')):
 import numpy as np
 from configs import lcd
 from ecgjax import train
+from ecgjax.models import vgg1d
+vgg1d.STAGES = ((64, 1), (512, 1))  # compiles fast
 config = lcd.get_config('preset=smoke').copy_and_resolve_references()
 config.data.leads, config.data.length = ('II', 'V1'), 64
 config.batch_size, config.num_steps, config.best_metric = 4, 1, 'train_loss'

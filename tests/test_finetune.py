@@ -1,6 +1,7 @@
 """Pretraining, then the encoder in another model: real runs, tiny data."""
 
 import pytest
+import tiny_runs
 
 from configs import lcd as lcd_config
 from configs import longitudinal as longitudinal_config
@@ -83,6 +84,14 @@ def test_patient_contrast_then_finetuning(data_dir, tmp_path):
   )
 
 
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+  """What `pretrained` is at its first step."""
+  workdir = tmp_path_factory.mktemp('runs') / 'written'
+  tiny_runs.write_lcd(workdir, length=1000)
+  return workdir
+
+
 @pytest.mark.parametrize(
   'change, message',
   [
@@ -97,9 +106,9 @@ def test_patient_contrast_then_finetuning(data_dir, tmp_path):
   ids=['length', 'normalisation', 'model', 'missing'],
 )
 def test_other_contracts_are_refused(
-  pretrained, data_dir, tmp_path, change, message
+  written, data_dir, tmp_path, change, message
 ):
-  fields = {'init_from': str(pretrained)} | change
+  fields = {'init_from': str(written)} | change
   config = on(supervised_config.get_config('preset=smoke'), data_dir, **fields)
   with pytest.raises(ValueError, match=message):
     train.train_and_evaluate(config, tmp_path / 'run')

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LCD = '--config=configs/lcd.py:preset=smoke'
+SHORT = ['--config.data.length=256', '--config.num_steps=2']
 
 
 def run(*arguments, timeout=900):
@@ -54,7 +55,9 @@ def data_dir(tmp_path_factory):
 def finished(tmp_path_factory, data_dir):
   """A real run on the smallest synthetic data set, built on first use."""
   workdir = tmp_path_factory.mktemp('runs') / 'lcd'
-  done = run(LCD, f'--config.data.dir={data_dir}', f'--workdir={workdir}')
+  done = run(
+    LCD, *SHORT, f'--config.data.dir={data_dir}', f'--workdir={workdir}'
+  )
   assert done.returncode == 0, done.stderr[-3000:]
   return workdir, done
 
@@ -83,7 +86,9 @@ def test_run_leaves_what_is_promised(finished):
 def test_finished_run_says_so(finished, data_dir):
   workdir, _ = finished
   before = (workdir / 'results.json').read_bytes()
-  done = run(LCD, f'--config.data.dir={data_dir}', f'--workdir={workdir}')
+  done = run(
+    LCD, *SHORT, f'--config.data.dir={data_dir}', f'--workdir={workdir}'
+  )
   assert done.returncode == 0
   assert 'is finished' in done.stderr
   assert (workdir / 'results.json').read_bytes() == before
@@ -93,6 +98,7 @@ def test_foreign_workdir_is_refused(finished, data_dir, tmp_path):
   workdir, _ = finished
   done = run(
     LCD,
+    *SHORT,
     f'--config.data.dir={data_dir}',
     '--config.seed=1',
     f'--workdir={workdir}',

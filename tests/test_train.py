@@ -21,6 +21,8 @@ from ecgjax.training import (
   train_step,
 )
 
+pytestmark = pytest.mark.usefixtures('short_vgg')
+
 
 def make_config(**fields):
   config = lcd_config.get_config().copy_and_resolve_references()
@@ -152,8 +154,7 @@ def widen(x):
   return x.astype(np.float64) if x.dtype == np.float32 else jax.numpy.copy(x)
 
 
-@pytest.mark.parametrize('mode', parallel.MODES)
-def test_devices_agree(mode):
+def test_devices_agree():
   """Loss, gradient norm and new state of 1 and 4 devices, in float64."""
   with jax.enable_x64(True):
     config = make_config()
@@ -167,19 +168,17 @@ def test_devices_agree(mode):
     )
     create = train_state.create_train_state
     state = jax.jit(lambda: create(method, optimizer, 0, batch))()
-    fresh = lambda: jax.tree.map(widen, state)
-    alone = parallel.data_parallel(step, 'pmap', jax.devices()[:1])
-    together = parallel.data_parallel(step, mode, jax.devices()[:4])
-    state_1, metrics_1 = alone(fresh(), batch)
-    state_4, metrics_4 = together(fresh(), batch)
-  for name, value in metrics_1.items():
-    np.testing.assert_allclose(value, metrics_4[name], rtol=1e-7, err_msg=name)
-  for a, b in zip(jax.tree.leaves(state_1), jax.tree.leaves(state_4)):
-    if not jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-      np.testing.assert_allclose(a, b, atol=1e-9)
-
-
-def test_uneven_batch_is_refused():
-  step = parallel.data_parallel(lambda s, b, axis_name: (s, {}), 'pmap')
-  with pytest.raises(ValueError, match='cannot be split over 4 devices'):
-    step({}, {'ecg': np.zeros((6, 2))})
+    (state_1, metrics_1), *others = [
+      parallel.data_parallel(step, mode, jax.devices()[:count])(
+        jax.tree.map(widen, state), batch
+      )
+      for mode, count in (('pmap', 1), ('pmap', 4), ('jit', 4))
+    ]
+  for state_4, metrics_4 in others:
+    for name, value in metrics_1.items():
+      np.testing.assert_allclose(
+        value, metrics_4[name], rtol=1e-7, err_msg=name
+      )
+    for a, b in zip(jax.tree.leaves(state_1), jax.tree.leaves(state_4)):
+      if not jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+        np.testing.assert_allclose(a, b, atol=1e-9)

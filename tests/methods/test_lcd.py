@@ -8,7 +8,10 @@ import pytest
 
 from configs import lcd as lcd_config
 from ecgjax.methods import lcd
+from ecgjax.models import vgg1d
 
+pytestmark = pytest.mark.usefixtures('short_vgg')
+STAGES = vgg1d.STAGES  # all of them
 WEIGHT = 0.005 * 0.0051
 
 
@@ -103,9 +106,12 @@ def test_invariances():
     np.testing.assert_allclose(scaled, value)
 
 
-def test_parameter_counts(variables):
+def test_parameter_counts(monkeypatch):
+  monkeypatch.setattr(vgg1d, 'STAGES', STAGES)
+  method = lcd.make(make_config())
+  shapes = jax.eval_shape(method.init, jax.random.key(0), random_batch(2))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
-  assert {k: count(v) for k, v in variables.params.items()} == {
+  assert {k: count(v) for k, v in shapes.params.items()} == {
     'encoder': 78_216,
     'projector': 296_960,
     'predictor': 526_336,
@@ -174,13 +180,13 @@ def test_parity_sets_every_quirk():
 
 
 def test_features_are_lead_wise(variables):
-  method = lcd.make(make_config())
+  predict = jax.jit(lcd.make(make_config()).predict)
   batch = random_batch(4)
-  features = method.predict(variables.params, variables.model_state, batch)
+  features = predict(variables.params, variables.model_state, batch)
   features = np.asarray(features['features'])
   assert features.shape == (4, 3 * 64)
   swapped = {'ecg': batch['ecg'][:, :, [2, 1, 0]]}
-  other = method.predict(variables.params, variables.model_state, swapped)
+  other = predict(variables.params, variables.model_state, swapped)
   other = np.asarray(other['features']).reshape(4, 3, 64)
   np.testing.assert_allclose(other[:, ::-1].reshape(4, -1), features, atol=1e-6)
 

@@ -6,6 +6,10 @@ import pytest
 from configs import supervised as supervised_config
 from ecgjax import leads as leads_lib
 from ecgjax.methods import supervised
+from ecgjax.models import vgg1d
+
+pytestmark = pytest.mark.usefixtures('short_vgg')
+STAGES = vgg1d.STAGES  # all of them
 
 
 def make_config(**options):
@@ -32,8 +36,9 @@ def start(config):
   return method, variables
 
 
-def test_tied_classifier_has_the_size_of_the_reference():
+def test_tied_classifier_has_the_size_of_the_reference(monkeypatch):
   """80,781 parameters for eight leads and five classes (`lcd.md`, 4)."""
+  monkeypatch.setattr(vgg1d, 'STAGES', STAGES)
   config = make_config()
   method = supervised.make(config)
   batch = {'ecg': jnp.zeros((1, 64, 8)), 'label': jnp.zeros((1, 5))}
@@ -85,7 +90,7 @@ def test_frozen_encoder_does_not_move():
 def test_predict():
   for task, total in (('single_label', 1.0), ('multi_label', None)):
     method, variables = start(make_config(task=task))
-    found = method.predict(
+    found = jax.jit(method.predict)(
       variables.params, variables.model_state, make_batch()
     )
     assert found['features'].shape == (8, 2 * 64)

@@ -5,6 +5,8 @@ import pytest
 
 from ecgjax.models import heads, lead_encoder, vgg1d
 
+pytestmark = pytest.mark.usefixtures('short_vgg')
+
 
 def init(module, ecg):
   return jax.jit(module.init)(jax.random.key(0), ecg)
