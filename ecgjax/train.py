@@ -248,7 +248,7 @@ def train(
   writer = metric_writers.MetricWriter(workdir, int(state.step))
   evaluate_every = config.eval_every or max(1, -(-config.num_steps // 10))
   speed = speed_lib.Speed(config.batch_size)
-  pending = []  # metrics that are still on the device
+  windows = metric_writers.Windows()
 
   def save(metrics):
     checkpointer.save(state, metadata | {'loss_history': loss_history}, metrics)
@@ -272,36 +272,36 @@ def train(
       state, metrics = step_fn(state, tuple(itertools.islice(iterator, count)))
       step += count
       bar.update(count)
-      pending.append(metrics)
+      windows.add(metrics)
       evaluating = step % evaluate_every == 0 or step == config.num_steps
       logging_now = evaluating or step % config.log_every == 0
       interrupted = signal.requested(step)
+      saving = evaluating or interrupted
       if logging_now or interrupted:
-        fetched = jax.tree.map(
-          lambda *x: np.concatenate(x), *jax.device_get(pending)
-        )
-        pending = []
-        loss_history += fetched['loss'].tolist()
+        windows.close(step)
+      for at, fetched in windows.fetch(keep=0 if saving else 1):
         if fetched.pop('nonfinite').any():
           raise NonFiniteLoss(
-            f'loss or gradient not finite at or before step {step}; the state '
+            f'loss or gradient not finite at or before step {at}; the state '
             f'before it is in {checkpointer.directory}; lower '
             'config.optimizer.learning_rate or look at the data'
           )
+        loss_history += fetched['loss'].tolist()
         row = {k: float(v[-1]) for k, v in fetched.items()}
-      if logging_now:
-        rate = speed.update(step)
-        bar.set_postfix_str(f'loss {row["loss"]:.4g}, {rate:.0f} ECG/s')
-      if evaluating or interrupted:
-        figures = {}
-        if evaluating:
-          figures = {'train_loss': float(np.mean(loss_history))}
-          figures |= validate(state) if validate else {}
-          loss_history = []
-          row |= figures
-      if logging_now:  # before the save: a resumed run can only cut rows
-        writer.write(step, row)
-      if evaluating or interrupted:
+        bar.set_postfix_str(
+          f'loss {row["loss"]:.4g}, {speed.update(at):.0f} ECG/s'
+        )
+        if at < step:
+          writer.write(at, row)
+      figures = {}
+      if evaluating:
+        figures = {'train_loss': float(np.mean(loss_history))}
+        figures |= validate(state) if validate else {}
+        loss_history = []
+        row |= figures
+      if saving and logging_now:
+        writer.write(step, row)  # first: a resumed run can only cut rows
+      if saving:
         save(figures)
         speed.pause(step)
       if evaluating:

@@ -72,6 +72,20 @@ def test_several_steps_at_once_are_the_same_steps(one_by_one, tmp_path):
   assert max(jax.tree.leaves(moved)) > 1e-4
 
 
+def test_metrics_are_fetched_one_window_late():
+  windows, loss = metric_writers.Windows(), jax.numpy.arange(5.0)
+  windows.add({'loss': loss[:1]})
+  windows.add({'loss': loss[1:3]})
+  windows.close(3)
+  assert not list(windows.fetch(keep=1))  # the device may still be at it
+  windows.add({'loss': loss[3:]})
+  windows.close(5)
+  ((step, found),) = windows.fetch(keep=1)
+  assert step == 3 and found['loss'].tolist() == [0, 1, 2]
+  ((step, found),) = windows.fetch(keep=0)
+  assert step == 5 and found['loss'].tolist() == [3, 4]
+
+
 def test_nonfinite_loss_amid_a_dispatch_stops_the_run(tmp_path):
   with pytest.raises(train_lib.NonFiniteLoss, match='at or before step 6'):
     run(tmp_path, bad_step=4, steps_per_dispatch=3, eval_every=3, log_every=6)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -38,6 +39,32 @@ def exhausted(config, workdir, step: int) -> bool:
     return False
   best = np.argmin(values) if config.best_mode == 'min' else np.argmax(values)
   return len(values) - 1 - int(best) >= config.patience
+
+
+class Windows:
+  """Metrics of the steps between two log points, fetched one window late.
+
+  A device need not wait then until the host has looked at its last step.
+  """
+
+  def __init__(self):
+    self._open, self._closed = [], []
+
+  def add(self, metrics: dict) -> None:
+    """Takes the metrics of a dispatch, each [k] on the device."""
+    self._open.append(metrics)
+
+  def close(self, step: int) -> None:
+    """Ends the window with the metrics of `step`."""
+    self._closed.append((step, self._open))
+    self._open = []
+
+  def fetch(self, keep: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Last step and metrics [steps] of each closed window but `keep`."""
+    while len(self._closed) > keep:
+      step, window = self._closed.pop(0)
+      join = lambda *x: np.concatenate(x)
+      yield step, jax.tree.map(join, *jax.device_get(window))
 
 
 class MetricWriter:
