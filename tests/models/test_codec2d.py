@@ -16,10 +16,10 @@ def codec():
   encoder = codec2d.make(dim=3, width=8, depth=1, patch=PATCH)
   decoder = codec2d.make_decoder(encoder, SHAPE)
   x = jax.random.uniform(jax.random.key(0), (2, *SHAPE))
-  params = encoder.init(jax.random.key(1), x)
+  params = jax.jit(encoder.init)(jax.random.key(1), x)
   encode = jax.jit(lambda x: encoder.apply(params, x))
   z = encode(x)
-  weights = decoder.init(jax.random.key(2), z)
+  weights = jax.jit(decoder.init)(jax.random.key(2), z)
   return x, encode, z, jax.jit(lambda z: decoder.apply(weights, z))
 
 
