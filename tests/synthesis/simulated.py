@@ -61,7 +61,6 @@ def compiled_as_by_users():
   options = {
     'xla_backend_optimization_level': 3,
     'xla_llvm_disable_expensive_passes': False,
-    'xla_cpu_use_fusion_emitters': True,
   }
   batch = jax.jit(
     simulator._batch.__wrapped__,
