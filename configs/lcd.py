@@ -9,7 +9,9 @@ Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=
   parity   paper, with the quirks of the reference code (methods/lcd.py)
   smoke    a few steps on the smallest data, under a minute on two cores
 
-Times and figures: README.md, "Results".
+Two cores, preset default: about 5 min on 3,560 synthetic ECGs, test macro AUROC
+of the probe .95 (the encoder untrained: .92; results/lcd_synthetic.json); about
+5 min on 1,490 ECGs of PTB-XL, .83 (.78; results/lcd_ptbxl.json).
 """
 
 from ecgjax import config as config_lib

@@ -17,7 +17,8 @@ Arguments: dataset=synthetic|ptbxl|mimic_iv_ecg|code15|wfdb_folder, preset=
   3kg      two copies of one ECG, rotated as vectorcardiograms
   smoke    a few steps on the smallest data, under a minute on two cores
 
-Times and figures: README.md, "Results".
+Two cores, synthetic ECGs: patients found by their ECG (recall at 1) .54 of the
+time, .07 untrained (results/longitudinal_synthetic.json).
 """
 
 from ecgjax import config as config_lib
