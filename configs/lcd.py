@@ -11,7 +11,7 @@ Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=
 
 Two cores, preset default: about 5 min on 3,560 synthetic ECGs, test macro AUROC
 of the probe .95 (the encoder untrained: .92; results/lcd_synthetic.json); about
-5 min on 1,490 ECGs of PTB-XL, .83 (.78; results/lcd_ptbxl.json).
+4 min on 1,490 ECGs of PTB-XL, .83 (.78; results/lcd_ptbxl.json).
 """
 
 from ecgjax import config as config_lib

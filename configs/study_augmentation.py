@@ -20,7 +20,7 @@ the training split, with all their ECGs; others by --config.study.classes.
 
 Arguments: dataset=synthetic|ptbxl, preset=
   small  one codec and fold, the arms that matter most, 3 seeds, a light
-         classifier: half an hour on two cores
+         classifier: under three quarters of an hour on two busy cores
   full   all arms, 5 seeds with a fold, codec and prior each
   smoke  six arms, one seed, a few steps
 """

@@ -17,8 +17,8 @@ Arguments: modality=signal|image, dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
   fsq      levels (8, 5, 5, 5) for every large square of 5 mm: 1,200 tokens
   smoke    as above
 
-Two cores, synthetic ECGs: about 13 min for PRDN 17.5 % at 112 bit/s, 18 min for
-8.9 % at 600 bit/s (results/codec_*.json); PTB-XL: 6 min, 37 %.
+Two busy cores, synthetic ECGs: 17 min for PRDN 17.5 % at 112 bit/s, 24 min for
+8.9 % at 600 bit/s (results/codec_*.json); PTB-XL: 8 min, 37 %.
 """
 
 from ecgjax import config as config_lib

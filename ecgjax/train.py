@@ -1,7 +1,7 @@
 """The one training loop, for every method and every source of batches."""
 
-import itertools
 import logging
+import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-  """SIGTERM: the state is saved, the same command resumes."""
+  """SIGTERM or Ctrl-C: the state is saved, the same command resumes."""
 
 
 class NonFiniteLoss(Exception):
@@ -195,11 +195,16 @@ def train(
     description: before the progress bar.
 
   Raises:
-    Interrupted: after SIGTERM; the state is saved.
+    Interrupted: after SIGTERM or Ctrl-C; the state is saved.
     NonFiniteLoss: the newest checkpoint holds a finite state.
     ValueError: if something in the config is off.
   """
   started = time.monotonic()
+  for field in ('steps_per_dispatch', 'log_every'):
+    if config[field] < 1:
+      raise ValueError(
+        f'config.{field} is {config[field]}; it must be at least 1'
+      )
   workdir = pathlib.Path(workdir)
   method = resolve('methods', config.method).make(config)
   contract = InputContract.from_config(config)
@@ -246,7 +251,9 @@ def train(
     train_step_lib.make_train_steps(one_step), config.parallel
   )
   writer = metric_writers.MetricWriter(workdir, int(state.step))
-  evaluate_every = config.eval_every or max(1, -(-config.num_steps // 10))
+  most = config.steps_per_dispatch
+  tenth = most * math.ceil(config.num_steps / (10 * most))
+  evaluate_every = config.eval_every or tenth
   speed = speed_lib.Speed(config.batch_size)
   windows = metric_writers.Windows()
 
@@ -266,34 +273,39 @@ def train(
   with preemption.Preemption() as signal, writer, bar:
     while step < config.num_steps and not stopped_early:
       count = train_step_lib.dispatch_size(
-        step, config.steps_per_dispatch, config.num_steps, evaluate_every,
-        config.log_every,
-      )  # fmt: skip
-      state, metrics = step_fn(state, tuple(itertools.islice(iterator, count)))
+        step, most, config.num_steps, evaluate_every, config.log_every
+      )
+      state, metrics = step_fn(
+        state, tuple([next(iterator) for _ in range(count)])
+      )
       step += count
       bar.update(count)
       windows.add(metrics)
       evaluating = step % evaluate_every == 0 or step == config.num_steps
       logging_now = evaluating or step % config.log_every == 0
-      interrupted = signal.requested(step)
+      interrupted = signal.requested()
       saving = evaluating or interrupted
       if logging_now or interrupted:
         windows.close(step)
       for at, fetched in windows.fetch(keep=0 if saving else 1):
         if fetched.pop('nonfinite').any():
+          newest = checkpointer.latest_step()
           raise NonFiniteLoss(
-            f'loss or gradient not finite at or before step {at}; the state '
-            f'before it is in {checkpointer.directory}; lower '
-            'config.optimizer.learning_rate or look at the data'
+            f'loss or gradient not finite at or before step {at}; '
+            f'{workdir} holds '
+            + (f'step {newest}' if newest is not None else 'no step yet')
+            + '; lower config.optimizer.learning_rate or look at the data'
           )
         loss_history += fetched['loss'].tolist()
         row = {k: float(v[-1]) for k, v in fetched.items()}
-        bar.set_postfix_str(
-          f'loss {row["loss"]:.4g}, {speed.update(at):.0f} ECG/s'
-        )
+        rate = (bar.format_dict['rate'] or 0) * config.batch_size
+        bar.set_postfix_str(f'loss {row["loss"]:.4g}, {rate:.0f} ECG/s')
+        speed.start(step)
         if at < step:
           writer.write(at, row)
       figures = {}
+      if saving:
+        speed.stop(step)
       if evaluating:
         figures = {'train_loss': float(np.mean(loss_history))}
         figures |= validate(state) if validate else {}
@@ -303,13 +315,13 @@ def train(
         writer.write(step, row)  # first: a resumed run can only cut rows
       if saving:
         save(figures)
-        speed.pause(step)
+        speed.start(step)
       if evaluating:
         logger.info('%s', _line(step, config, row))
         stopped_early = metric_writers.exhausted(config, workdir, step)
       if interrupted and step < config.num_steps:
         raise Interrupted(
-          f'stopped by SIGTERM at step {step} of {config.num_steps}; state '
+          f'stopped by a signal at step {step} of {config.num_steps}; state '
           'saved, the same command resumes'
         )
   return Trained(

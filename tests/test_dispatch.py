@@ -1,4 +1,8 @@
-"""Several steps as one program, and what the loop gives away."""
+"""Several steps as one program, metrics a window late, and what that costs."""
+
+import os
+import signal
+import time
 
 import jax
 import numpy as np
@@ -6,10 +10,16 @@ import pytest
 
 from configs import supervised as supervised_config
 from ecgjax import train as train_lib
-from ecgjax.training import metric_writers, parallel, train_step
+from ecgjax.training import (
+  checkpoints,
+  metric_writers,
+  parallel,
+  preemption,
+  train_step,
+)
 
 
-def run(workdir, bad_step=None, **fields):
+def run(workdir, bad_step=None, before=lambda step: None, **fields):
   config = supervised_config.get_config().copy_and_resolve_references()
   kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
   config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
@@ -20,6 +30,7 @@ def run(workdir, bad_step=None, **fields):
 
   def batches(step):
     while True:
+      before(step)
       rng = np.random.default_rng(step)
       ecg = rng.normal(size=(8, 64, 2)).astype(np.float32)
       if step == bad_step:
@@ -49,11 +60,6 @@ def test_stops_are_never_passed():
   ends = np.cumsum(sizes)
   assert max(sizes) == 4
   assert {7, 10, 14, 20, 21, 23} <= set(ends.tolist())
-  # Resumed where it stopped, a run makes the same programs again.
-  assert all(
-    train_step.dispatch_size(int(end), 4, 23, 10, 7) == size
-    for end, size in zip(ends, sizes[1:])
-  )
 
 
 def test_several_steps_at_once_are_the_same_steps(one_by_one, tmp_path):
@@ -84,6 +90,68 @@ def test_metrics_are_fetched_one_window_late():
   assert step == 3 and found['loss'].tolist() == [0, 1, 2]
   ((step, found),) = windows.fetch(keep=0)
   assert step == 5 and found['loss'].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+  ('count', 'number', 'stop'),
+  [(1, signal.SIGTERM, 6), (3, signal.SIGTERM, 7), (1, signal.SIGINT, 6)],
+)
+def test_stopped_between_log_points_and_resumed(tmp_path, count, number, stop):
+  fields = {'num_steps': 12, 'eval_every': 10, 'log_every': 4}
+  fields['steps_per_dispatch'] = count
+  undisturbed, rows = run(tmp_path / 'undisturbed', **fields)
+
+  def disturb(step):
+    if step == 5:
+      os.kill(os.getpid(), number)
+
+  handler = signal.getsignal(number)
+  with pytest.raises(train_lib.Interrupted, match=f'at step {stop} of 12'):
+    run(tmp_path / 'run', before=disturb, **fields)
+  assert signal.getsignal(number) is handler
+  resumed, resumed_rows = run(tmp_path / 'run', **fields)
+  assert [r['step'] for r in rows] == [4, 8, 10, 12]
+  assert resumed_rows == rows
+  digests = [checkpoints.digest(t.state) for t in (undisturbed, resumed)]
+  assert digests[0] == digests[1]
+
+
+def test_processes_ask_for_a_signal_without_a_gap(monkeypatch):
+  """As JAX's service wants it, however many steps a dispatch has."""
+  from jax.experimental import multihost_utils
+
+  asked = []
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(
+    multihost_utils,
+    'reached_preemption_sync_point',
+    lambda number: asked.append(number) or number == 3,
+  )
+  with preemption.Preemption() as stop:
+    assert [stop.requested() for _ in range(3)] == [False, False, True]
+  assert asked == [1, 2, 3]
+
+
+def test_speed_is_that_of_a_slow_input(tmp_path):
+  """20 ms for 8 ECGs, so at most 400 a second, however metrics are fetched."""
+  wait = lambda step: time.sleep(0.02)
+  fields = {'num_steps': 12, 'eval_every': 4, 'log_every': 2}
+  trained, _ = run(tmp_path, before=wait, **fields)
+  assert 0 < trained.examples_per_second <= 400
+
+
+@pytest.mark.parametrize('field', ['steps_per_dispatch', 'log_every'])
+def test_a_dispatch_and_a_window_have_steps(tmp_path, field):
+  with pytest.raises(ValueError, match=f'config.{field} is 0'):
+    run(tmp_path / 'run', **{field: 0})
+  assert not (tmp_path / 'run').exists()
+
+
+def test_nonfinite_loss_is_found_a_window_late(tmp_path):
+  fields = {'num_steps': 12, 'eval_every': 10, 'log_every': 4}
+  with pytest.raises(train_lib.NonFiniteLoss, match='step 4; .* no step yet'):
+    run(tmp_path, bad_step=0, **fields)
+  assert not metric_writers.read_metrics(tmp_path / 'metrics.jsonl')
 
 
 def test_nonfinite_loss_amid_a_dispatch_stops_the_run(tmp_path):

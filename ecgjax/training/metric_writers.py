@@ -1,4 +1,7 @@
-"""Metrics of a run: JSON lines always, TensorBoard where it is installed."""
+"""Metrics of a run: fetched late, written as JSON lines.
+
+TensorBoard gets them as well, where it is installed.
+"""
 
 import importlib.util
 import json

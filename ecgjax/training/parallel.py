@@ -20,7 +20,8 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   Args:
     step: pure; everything it returns is reduced over `axis_name`.
     mode: 'pmap' splits the batch over a mapped axis; 'jit' shards it over a
-      one-axis mesh and lets the compiler place the collectives.
+      one-axis mesh and lets the compiler place the collectives. With one
+      device there is nothing to split, and both are the same program.
     devices: defaults to all devices of all processes.
 
   Returns:
@@ -39,10 +40,10 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   local = [d for d in devices if d.process_index == jax.process_index()]
 
   def check(batch):
-    rows = len(jax.tree.leaves(batch)[0])
-    if rows % len(local):
+    size = len(jax.tree.leaves(batch)[0])
+    if size % len(local):
       raise ValueError(
-        f'a batch of {rows} rows per process cannot be split over '
+        f'a batch of {size} rows per process cannot be split over '
         f'{len(local)} devices; change config.batch_size'
       )
 

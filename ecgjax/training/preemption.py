@@ -4,33 +4,37 @@ import signal
 
 import jax
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Preemption:
-  """Context that notes SIGTERM instead of dying of it.
+  """Context that notes SIGTERM or Ctrl-C instead of dying of it.
 
-  With several processes JAX's own preemption service makes all of them stop
-  at the same step; alone, it never reports anything, so that the signal is
-  caught here.
+  A second signal is not caught. With several processes JAX's own preemption
+  service makes all of them stop after the same call of `requested`; alone, it
+  never reports anything, so that the signals are caught here.
   """
 
   def __enter__(self):
-    self._received = False
+    self._received, self._calls, self._previous = False, 0, {}
     if jax.process_count() == 1:
-      self._previous = signal.signal(signal.SIGTERM, self._note)
+      self._previous = {s: signal.signal(s, self._note) for s in SIGNALS}
     return self
 
   def __exit__(self, *exception):
-    if jax.process_count() == 1:
-      signal.signal(signal.SIGTERM, self._previous)
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
 
   def _note(self, signum, frame):
     del signum, frame
     self._received = True
+    self.__exit__()
 
-  def requested(self, step: int) -> bool:
-    """Whether to save and stop after this step; the same on all processes."""
+  def requested(self) -> bool:
+    """Whether to save and stop; all processes ask after every dispatch."""
     if jax.process_count() == 1:
       return self._received
     from jax.experimental import multihost_utils
 
-    return multihost_utils.reached_preemption_sync_point(step)
+    self._calls += 1  # the service expects whole numbers without a gap
+    return multihost_utils.reached_preemption_sync_point(self._calls)

@@ -94,4 +94,4 @@ def dispatch_size(step: int, most: int, last: int, *periods: int) -> int:
     last: step at which the run ends.
     *periods: every multiple of these is a stop as well.
   """
-  return min(most, last - step, *(n - step % n for n in (most, *periods)))
+  return min(most, last - step, *(n - step % n for n in periods))
