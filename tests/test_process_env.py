@@ -25,7 +25,6 @@ def test_tunables_are_completed_and_never_overridden():
     'glibc.malloc.mmap_max=0',
     'glibc.malloc.trim_threshold=17179869184',
     'glibc.malloc.arena_max=1',
-    'glibc.malloc.hugetlb=1',
   ]
   assert process_env.allocator_tunables(ours) == ours
   mixed = process_env.allocator_tunables(
@@ -36,7 +35,6 @@ def test_tunables_are_completed_and_never_overridden():
     'glibc.rtld.nns=5',
     'glibc.malloc.mmap_max=0',
     'glibc.malloc.trim_threshold=17179869184',
-    'glibc.malloc.hugetlb=1',
   ]
 
 
