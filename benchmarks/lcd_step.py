@@ -22,6 +22,11 @@ from benchmarks import timing, worker
 
 BATCH = 256
 LENGTHS = (1000, 2048, 2500, 5000)
+PARTS = [
+  (side, True, part)
+  for side in ('jax', 'torch')
+  for part in ('forward', 'gradient')
+]
 # Length -> ratio to the twin in its default environment, and with the
 # allocator setting: at least, and aimed at.
 TARGETS = {
@@ -169,15 +174,15 @@ def compare(length: int, options: timing.Options):
     losses += [start('torch', False), start('torch', True)]
     start('jax', False)
     start('training', True)
-    tasks = {(*name, 'step'): (w, 'step') for name, w in workers.items()}
-    for side in ('jax', 'torch'):
-      for part in ('forward', 'gradient'):
-        tasks[side, True, part] = (workers[side, True], part)
-    tasks['training', True, 'views'] = (workers['training', True], 'views')
-    samples = timing.interleaved(
-      {name: lambda w=w, p=p: w.sample(p) for name, (w, p) in tasks.items()},
-      options.rounds,
-    )
+
+    def interleaved(names, rounds):
+      task = lambda name: lambda: workers[name[:2]].sample(name[2])
+      return timing.interleaved({name: task(name) for name in names}, rounds)
+
+    compared = [(*name, 'step') for name in workers]
+    compared.append(('training', True, 'views'))
+    samples = interleaved(compared, options.rounds)
+    samples |= interleaved(PARTS, 2)  # printed, not compared
     for each in workers.values():
       with each:
         pass

@@ -70,6 +70,12 @@ class Worker:
     return json.loads(answer)
 
   def sample(self, part: str) -> timing.Sample:
+    """Time of the second of two calls.
+
+    While a process waits for its turn, it loses its place in the caches, and on
+    some machines its memory; a run that trains on never does.
+    """
+    self.ask(part)
     answer = self.ask(part)
     return timing.Sample(answer['wall'], answer['cpu'])
 
