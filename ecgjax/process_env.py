@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 # A training step on CPU frees and allocates hundreds of megabytes of
 # activations. glibc's defaults give them back to the kernel every time, which
 # then clears every page anew: about 100,000 page faults a step. These settings
-# keep freed memory in the process. Huge pages (glibc.malloc.hugetlb) are not
-# asked for: as memory stood, the step was a tenth faster or a third slower.
+# keep freed memory in the process. Two arenas: in a single one, which compiling
+# has left in pieces, the threads wait for each other, and steps take a third
+# longer.
 ALLOCATOR = {
   'glibc.malloc.mmap_max': '0',
   'glibc.malloc.trim_threshold': '17179869184',
-  'glibc.malloc.arena_max': '1',
+  'glibc.malloc.arena_max': '2',
 }
 _MARKER = 'ECGJAX_RESTARTED'
 

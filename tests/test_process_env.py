@@ -24,7 +24,7 @@ def test_tunables_are_completed_and_never_overridden():
   assert ours.split(':') == [
     'glibc.malloc.mmap_max=0',
     'glibc.malloc.trim_threshold=17179869184',
-    'glibc.malloc.arena_max=1',
+    'glibc.malloc.arena_max=2',
   ]
   assert process_env.allocator_tunables(ours) == ours
   mixed = process_env.allocator_tunables(
