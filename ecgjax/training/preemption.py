@@ -22,13 +22,16 @@ class Preemption:
     return self
 
   def __exit__(self, *exception):
+    self._restore()
+
+  def _restore(self):
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
   def _note(self, signum, frame):
     del signum, frame
     self._received = True
-    self.__exit__()
+    self._restore()
 
   def requested(self) -> bool:
     """Whether to save and stop; all processes ask after every dispatch."""
