@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from ecgjax.evaluation import readme
+from ecgjax.evaluation import readme, tables
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -20,6 +20,39 @@ def test_a_typed_figure_is_replaced():
   block = readme._BLOCK.search(text)
   typed = text.replace(block[0], f'{block[1]}| probe | 0.999 |\n{block[3]}')
   assert readme.fill(typed, ROOT / 'results', False) == text
+
+
+def probe(results, arm):
+  return results['arms'][arm]['metrics']['macro_auroc']
+
+
+def recall(results, arm):
+  return results['identity']['retrieval']['arms'][arm]['recall_at_1']
+
+
+@pytest.mark.parametrize(
+  ('config', 'name', 'entry'),
+  [
+    ('lcd', 'lcd_synthetic', lambda r: probe(r, 'probe')),
+    ('lcd', 'lcd_synthetic', lambda r: probe(r, 'random_probe')),
+    ('lcd', 'lcd_ptbxl', lambda r: probe(r, 'probe')),
+    ('lcd', 'lcd_ptbxl', lambda r: probe(r, 'random_probe')),
+    ('longitudinal', 'longitudinal_synthetic', lambda r: recall(r, 'trained')),
+    (
+      'longitudinal',
+      'longitudinal_synthetic',
+      lambda r: recall(r, 'untrained'),
+    ),
+    ('vqvae', 'codec_synthetic', lambda r: r['metrics']['prdn']),
+    ('vqvae', 'codec_rvq_synthetic', lambda r: r['metrics']['prdn']),
+    ('vqvae', 'codec_ptbxl', lambda r: r['metrics']['prdn']),
+  ],
+)
+def test_figures_of_config_headers_are_those_of_the_files(config, name, entry):
+  header = (ROOT / 'configs' / f'{config}.py').read_text().split('"""')[1]
+  results = json.loads((ROOT / 'results' / f'{name}.json').read_text())
+  figure = tables.cell(entry(results))
+  assert figure in ' '.join(header.split()) and f'results/{name}.json' in header
 
 
 def test_every_result_stands_on_a_page():
