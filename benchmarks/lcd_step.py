@@ -6,7 +6,8 @@ Prints, per length, medians of rounds taken in turn and their ratios. Each side
 runs in processes of its own, with glibc's default allocator and with the
 setting of `ecgjax.process_env` ('kept': freed memory stays in the process;
 `main.py` sets it, users of PyTorch would have to know of it). Both sides start
-from the same parameters and views, and their first losses are compared.
+from the same parameters and views, and their first losses are compared. Forward
+and backward alone are only printed: two rounds.
 
 'step' is forward, backward, Adam and EMA on given views, as the twin does it.
 'training step' is what `train.py` runs: that and, before it, normalisation and

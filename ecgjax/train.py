@@ -38,7 +38,7 @@ class Interrupted(Exception):
 
 
 class NonFiniteLoss(Exception):
-  """The loss or its gradient is not finite; the state before it is saved."""
+  """The loss or its gradient is not finite; no state after it is saved."""
 
 
 def train_and_evaluate(config, workdir) -> dict | None:
@@ -196,7 +196,7 @@ def train(
 
   Raises:
     Interrupted: after SIGTERM or Ctrl-C; the state is saved.
-    NonFiniteLoss: the newest checkpoint holds a finite state.
+    NonFiniteLoss: the newest checkpoint, if there is one, is finite.
     ValueError: if something in the config is off.
   """
   started = time.monotonic()

@@ -1,9 +1,9 @@
 """Four virtual CPU devices, a kept compile cache, a compiler in a hurry.
 
 A fast test compiles for seconds what then runs for milliseconds. With the
-flags of `HURRY` an LCD step compiles four times as fast and runs a third
-slower; it may round otherwise, so that a test of equal bits asks for the
-compiler that users have (`synthesis/simulated.py`). Slow tests all have that.
+flags of `HURRY` it compiles faster and runs slower, and it may round otherwise,
+so that a test of equal bits asks for the compiler that users have
+(`synthesis/simulated.py`). Slow tests all have that.
 """
 
 import os
