@@ -54,8 +54,10 @@ def jax_parts(raw_dir: str, data_dir: str):
   import jax
 
   from benchmarks import lcd_step
+  from ecgjax import process_env
   from ecgjax.data import sources
 
+  process_env.compute_in_calling_thread()
   config = make_config(raw_dir, data_dir)
   data = sources.open_data(config)
   batches = sources.make_batches(

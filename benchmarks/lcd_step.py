@@ -83,9 +83,10 @@ def jax_parts(length: int, path: str, augmented: bool):
   import jax
   import numpy as np
 
-  from ecgjax import augment
+  from ecgjax import augment, process_env
   from ecgjax.methods import lcd
 
+  process_env.compute_in_calling_thread()
   config = make_config(length)
   if not augmented:
     config.data.normalisation = 'none'

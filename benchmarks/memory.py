@@ -33,7 +33,9 @@ def jax_parts(batch_size: int):
   import jax
 
   from benchmarks import lcd_step
+  from ecgjax import process_env
 
+  process_env.compute_in_calling_thread()
   config = lcd_step.make_config(LENGTH)
   config.batch_size = batch_size
   batch = lcd_step.random_batch(config)

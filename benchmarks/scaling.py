@@ -32,9 +32,11 @@ def jax_parts(mode: str):
   import jax
 
   from benchmarks import lcd_step
+  from ecgjax import process_env
   from ecgjax.inputs import InputContract
   from ecgjax.training import optimizers, parallel, train_step
 
+  process_env.compute_in_calling_thread()
   config = lcd_step.make_config(LENGTH)
   config.batch_size = BATCH
   batch = lcd_step.random_batch(config)

@@ -48,6 +48,7 @@ def main(argv):
   from ecgjax.training import parallel
 
   console.set_up_logging()
+  process_env.compute_in_calling_thread()
   parallel.keep_compiled_programs()
   config, workdir = FLAGS.config, FLAGS.workdir
   try:

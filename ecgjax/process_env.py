@@ -1,7 +1,7 @@
-"""Environment settings that must exist before the process starts.
+"""Settings of the process that must exist before JAX is used.
 
 Kept free of heavy imports: `main.py` calls `ensure_allocator` before it
-imports JAX.
+imports JAX, and `compute_in_calling_thread` before it uses JAX.
 """
 
 import glob
@@ -9,16 +9,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-# A training step on CPU frees and allocates hundreds of megabytes of
-# activations. glibc's defaults give them back to the kernel every time, which
-# then clears every page anew: about 100,000 page faults a step. These settings
-# keep freed memory in the process. Two arenas: in a single one, which compiling
-# has left in pieces, the threads wait for each other, and steps take a third
-# longer.
+# A training step on CPU frees and allocates gigabytes of activations. glibc's
+# defaults give them back to the kernel every time, which then clears every page
+# anew: about 100,000 page faults a step. These settings keep freed memory in
+# the process, and ask for huge pages. Only the main thread's arena can keep
+# blocks of 64 MB and more: see `compute_in_calling_thread`. The other threads
+# keep arenas of their own, for compiling leaves that one in pieces, where they
+# would all search for memory under one lock.
 ALLOCATOR = {
   'glibc.malloc.mmap_max': '0',
   'glibc.malloc.trim_threshold': '17179869184',
-  'glibc.malloc.arena_max': '2',
+  'glibc.malloc.top_pad': '67108864',  # all that another arena takes at once
+  'glibc.malloc.hugetlb': '1',
 }
 _MARKER = 'ECGJAX_RESTARTED'
 
@@ -27,7 +29,7 @@ def allocator_tunables(current: str) -> str:
   """`GLIBC_TUNABLES` completed by `ALLOCATOR`; what is there has precedence.
 
   Args:
-    current: the variable's value, e.g. '' or 'glibc.malloc.arena_max=4'.
+    current: the variable's value, e.g. '' or 'glibc.malloc.hugetlb=0'.
   """
   present = [item for item in current.split(':') if item]
   names = {item.split('=')[0] for item in present}
@@ -68,6 +70,18 @@ def ensure_allocator(
     f'GLIBC_TUNABLES={wanted} before starting Python.',
     file=sys.stderr,
   )
+
+
+def compute_in_calling_thread() -> None:
+  """Lets the calling thread run what JAX computes on one CPU device.
+
+  Otherwise a thread of JAX's own does, and allocates the step's temporary
+  memory, one block of hundreds of megabytes that its arena can't keep. Programs
+  for accelerators and for several devices are dispatched as before.
+  """
+  import jax
+
+  jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 
 def _has_glibc() -> bool:

@@ -24,17 +24,19 @@ def test_tunables_are_completed_and_never_overridden():
   assert ours.split(':') == [
     'glibc.malloc.mmap_max=0',
     'glibc.malloc.trim_threshold=17179869184',
-    'glibc.malloc.arena_max=2',
+    'glibc.malloc.top_pad=67108864',
+    'glibc.malloc.hugetlb=1',
   ]
   assert process_env.allocator_tunables(ours) == ours
   mixed = process_env.allocator_tunables(
-    'glibc.malloc.arena_max=4:glibc.rtld.nns=5'
+    'glibc.malloc.hugetlb=0:glibc.rtld.nns=5'
   )
   assert mixed.split(':') == [
-    'glibc.malloc.arena_max=4',
+    'glibc.malloc.hugetlb=0',
     'glibc.rtld.nns=5',
     'glibc.malloc.mmap_max=0',
     'glibc.malloc.trim_threshold=17179869184',
+    'glibc.malloc.top_pad=67108864',
   ]
 
 
@@ -86,3 +88,29 @@ def test_leaves_accelerators_and_prepared_processes_alone(capsys):
   ):
     process_env.ensure_allocator(environ, unreachable)
   assert not capsys.readouterr().err
+
+
+READY = """
+import sys
+import jax
+from ecgjax import process_env
+
+if sys.argv[1:] == ['asked']:
+  process_env.compute_in_calling_thread()
+x = jax.numpy.ones((2000, 2000)).block_until_ready()
+print(jax.jit(lambda x: x @ x @ x @ x)(x).is_ready())
+"""
+
+
+@pytest.mark.parametrize(
+  'arguments, expected', [(['asked'], 'True'), ([], 'False')]
+)
+def test_the_calling_thread_computes_if_asked(arguments, expected):
+  done = subprocess.run(
+    [sys.executable, '-c', READY, *arguments],
+    env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.strip() == expected
