@@ -18,7 +18,7 @@ MODULES = (
 )  # fmt: skip
 NOT_HERE = timing.Row(
   'one H100/H200: LCD paper preset, and the largest sensible batch, ECG/s',
-  'not measured: this machine has no GPU',
+  'not measured',
   '21,000',
   '100,000',
 )

@@ -54,10 +54,8 @@ def jax_parts(raw_dir: str, data_dir: str):
   import jax
 
   from benchmarks import lcd_step
-  from ecgjax import process_env
   from ecgjax.data import sources
 
-  process_env.compute_in_calling_thread()
   config = make_config(raw_dir, data_dir)
   data = sources.open_data(config)
   batches = sources.make_batches(
@@ -153,6 +151,6 @@ if __name__ == '__main__':
       path, count = arguments
       worker.serve(torch_loader.make_parts(path, int(count), BATCH))
     else:
-      worker.serve(jax_parts(*arguments))
+      worker.serve_jax(jax_parts, *arguments)
   else:
     timing.run(measure, __doc__)

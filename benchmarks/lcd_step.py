@@ -83,10 +83,9 @@ def jax_parts(length: int, path: str, augmented: bool):
   import jax
   import numpy as np
 
-  from ecgjax import augment, process_env
+  from ecgjax import augment
   from ecgjax.methods import lcd
 
-  process_env.compute_in_calling_thread()
   config = make_config(length)
   if not augmented:
     config.data.normalisation = 'none'
@@ -264,6 +263,6 @@ if __name__ == '__main__':
 
       worker.serve(torch_twin.make_parts(path))
     else:
-      worker.serve(jax_parts(int(length), path, augmented=side == 'training'))
+      worker.serve_jax(jax_parts, int(length), path, side == 'training')
   else:
     timing.run(measure, __doc__)

@@ -33,9 +33,7 @@ def jax_parts(batch_size: int):
   import jax
 
   from benchmarks import lcd_step
-  from ecgjax import process_env
 
-  process_env.compute_in_calling_thread()
   config = lcd_step.make_config(LENGTH)
   config.batch_size = batch_size
   batch = lcd_step.random_batch(config)
@@ -91,6 +89,9 @@ def measure(options: timing.Options) -> list[timing.Row]:
 if __name__ == '__main__':
   if sys.argv[1:2] == ['--worker']:
     side, size = sys.argv[2], int(sys.argv[3])
-    worker.serve(jax_parts(size) if side == 'jax' else torch_parts(size))
+    if side == 'torch':
+      worker.serve(torch_parts(size))
+    else:
+      worker.serve_jax(jax_parts, size)
   else:
     timing.run(measure, __doc__)

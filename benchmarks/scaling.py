@@ -32,11 +32,9 @@ def jax_parts(mode: str):
   import jax
 
   from benchmarks import lcd_step
-  from ecgjax import process_env
   from ecgjax.inputs import InputContract
   from ecgjax.training import optimizers, parallel, train_step
 
-  process_env.compute_in_calling_thread()
   config = lcd_step.make_config(LENGTH)
   config.batch_size = BATCH
   batch = lcd_step.random_batch(config)
@@ -132,6 +130,6 @@ def measure(options: timing.Options) -> list[timing.Row]:
 
 if __name__ == '__main__':
   if sys.argv[1:2] == ['--worker']:
-    worker.serve(jax_parts(sys.argv[2]))
+    worker.serve_jax(jax_parts, sys.argv[2])
   else:
     timing.run(measure, __doc__)

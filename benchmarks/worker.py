@@ -80,6 +80,12 @@ class Worker:
     return timing.Sample(answer['wall'], answer['cpu'])
 
 
+def serve_jax(make_parts: Callable, *arguments) -> None:
+  """`serve` with the settings under which `main.py` uses JAX."""
+  process_env.compute_in_calling_thread()
+  serve(make_parts(*arguments))
+
+
 def serve(parts: dict[str, Callable]) -> None:
   """Answers every line of standard input by doing what it names."""
   for line in sys.stdin:

@@ -10,7 +10,7 @@ Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=
   smoke    a few steps on the smallest data, under a minute on two cores
 
 Two cores, preset default, test macro AUROC of the probe: 3,560 synthetic ECGs
-0.951 [0.941, 0.961] in 4 min (the encoder untrained: 0.921 [0.910, 0.931];
+0.951 [0.941, 0.961] in 3 min (the encoder untrained: 0.921 [0.910, 0.931];
 results/lcd_synthetic.json); 1,490 ECGs of PTB-XL 0.826 [0.787, 0.861] in 4 min
 (0.783 [0.733, 0.825]; results/lcd_ptbxl.json).
 """

@@ -17,10 +17,10 @@ Arguments: modality=signal|image, dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
   fsq      levels (8, 5, 5, 5) for every large square of 5 mm: 1,200 tokens
   smoke    as above
 
-Two busy cores, median PRDN of test ECGs in %: synthetic 17.5 [17.3, 17.9] in 17
-min (results/codec_synthetic.json), preset rvq 8.905 [8.744, 9.060] in 24 min
-(results/codec_rvq_synthetic.json); PTB-XL 37 [36, 38.2] in 8 min
-(results/codec_ptbxl.json).
+Two cores, median PRDN of test ECGs in %: synthetic 17.5 [17.3, 17.9] in 10 min
+(results/codec_synthetic.json); with tests beside it preset rvq 8.905
+[8.744, 9.060] in 24 min (results/codec_rvq_synthetic.json), PTB-XL 37
+[36, 38.2] in 8 min (results/codec_ptbxl.json).
 """
 
 from ecgjax import config as config_lib

@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-# A training step on CPU frees and allocates gigabytes of activations. glibc's
-# defaults give them back to the kernel every time, which then clears every page
-# anew: about 100,000 page faults a step. These settings keep freed memory in
-# the process, and ask for huge pages. Only the main thread's arena can keep
-# blocks of 64 MB and more: see `compute_in_calling_thread`. The other threads
-# keep arenas of their own, for compiling leaves that one in pieces, where they
-# would all search for memory under one lock.
+# A training step on CPU frees and allocates hundreds of megabytes of
+# activations. glibc's defaults give them back to the kernel every time, which
+# then clears every page anew: about 100,000 page faults a step. These settings
+# keep freed memory in the process, on huge pages where the kernel has them
+# (glibc 2.35 or newer; older ones ignore it). Only the main thread's arena can
+# keep blocks of 64 MB and more: see `compute_in_calling_thread`. The other
+# threads keep arenas of their own, for compiling leaves that one in pieces,
+# where they would all search for memory under one lock.
 ALLOCATOR = {
   'glibc.malloc.mmap_max': '0',
   'glibc.malloc.trim_threshold': '17179869184',
