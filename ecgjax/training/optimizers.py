@@ -8,14 +8,18 @@ import optax
 from ecgjax.training import schedules
 
 OPTIMIZERS = ('adam', 'adamw', 'lars', 'sgd')
+DECAYING = ('adamw', 'lars')  # those with weight decay
 
 
 def make_optimizer(config, num_steps: int) -> optax.GradientTransformation:
   """Makes the optimizer of `config.optimizer`.
 
-  Weight decay (adamw, lars) acts on kernels only, never on biases, BatchNorm
-  or codebooks. Parameters whose path matches `config.optimizer.freeze`, a
-  regular expression, stay as they are.
+  Weight decay acts on kernels only (see `kernels`) and as two optimizers define
+  it: adamw takes rate * weight_decay * kernel from a kernel beside the step
+  (Loshchilov and Hutter 2019), lars adds weight_decay * kernel to its gradient
+  (You et al. 2017; stacked encoders share one trust ratio per kernel). The
+  others have none and refuse it. Parameters whose path matches
+  `config.optimizer.freeze`, a regular expression, stay as they are.
 
   Args:
     config: fields name, learning_rate, schedule, warmup_steps, weight_decay
@@ -23,13 +27,13 @@ def make_optimizer(config, num_steps: int) -> optax.GradientTransformation:
     num_steps: updates of the whole run.
 
   Raises:
-    ValueError: if a name is unknown.
+    ValueError: if a name is unknown, or weight decay is asked of an optimizer
+      that has none.
   """
   options = config.optimizer
   rate = schedules.make_learning_rate(
     options.learning_rate, options.schedule, options.warmup_steps, num_steps
   )
-  kernels = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
   makers = {
     'adam': lambda: optax.adam(rate),
     'adamw': lambda: optax.adamw(
@@ -48,12 +52,30 @@ def make_optimizer(config, num_steps: int) -> optax.GradientTransformation:
       f'config.optimizer.name is {options.name!r}; choose one of '
       + ', '.join(OPTIMIZERS)
     )
+  if options.weight_decay and options.name not in DECAYING:
+    raise ValueError(
+      f'config.optimizer.weight_decay is {options.weight_decay:g} and '
+      f'{options.name} has none; set it to 0, or config.optimizer.name to '
+      + ' or '.join(DECAYING)
+    )
   optimizer = makers[options.name]()
   if not options.freeze:
     return optimizer
   labels = lambda params: label_frozen(params, options.freeze)
   return optax.multi_transform(
     {'train': optimizer, 'freeze': optax.set_to_zero()}, labels
+  )
+
+
+def kernels(params):
+  """Tree of bool: which parameters are kernels, by name.
+
+  A number of axes does not tell: where encoders are stacked, one per lead, a
+  bias has two. Biases, scales and shifts of norms, embedding tables and
+  codebooks are no kernels.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: path[-1].key == 'kernel', params
   )
 
 

@@ -4,6 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from ecgjax.models import lead_encoder, vgg1d
 from ecgjax.training import optimizers, schedules
 
 
@@ -53,6 +54,42 @@ def test_weight_decay_acts_on_kernels_only():
     np.testing.assert_array_equal(
       with_decay[module]['bias'], without[module]['bias']
     )
+
+
+@pytest.mark.parametrize('name', ['adamw', 'lars'])
+def test_weight_decay_of_stacked_encoders_acts_on_kernels_only(name, short_vgg):
+  """Where every lead has an encoder, biases and norms have two axes."""
+  stacked = lead_encoder.make_lead_encoder(vgg1d.make(), 'untied')
+  shapes = jax.eval_shape(
+    stacked.init, jax.random.key(0), jnp.zeros((1, 64, 3))
+  )['params']
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda p: np.float32(rng.normal(size=p.shape)), shapes)
+  ones = jax.tree.map(jnp.ones_like, params)
+
+  def update(weight_decay):
+    config = make_config(name=name, weight_decay=weight_decay)
+    optimizer = optimizers.make_optimizer(config, 100)
+    return optimizer.update(ones, optimizer.init(params), params)[0]
+
+  pairs = zip(
+    jax.tree.leaves_with_path(update(0.1)),
+    jax.tree.leaves(update(0.0)),
+    strict=True,
+  )
+  decayed = {(path[-1].key, not np.array_equal(a, b)) for (path, a), b in pairs}
+  assert decayed == {
+    ('kernel', True),
+    ('bias', False),
+    ('scale', False),
+    ('shift', False),
+  }
+
+
+@pytest.mark.parametrize('name', ['adam', 'sgd'])
+def test_weight_decay_is_refused_where_there_is_none(name):
+  with pytest.raises(ValueError, match=f'weight_decay is 0.1 and {name} has'):
+    update(make_config(name=name, weight_decay=0.1), 1.0)
 
 
 def test_unknown_names():
