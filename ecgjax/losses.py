@@ -26,6 +26,22 @@ def cosine_distance(u, w, eps: float = 1e-12):
   return 2 - 2 * jnp.sum(u * w, -1) / norms
 
 
+def constant_distance(w, axis_name: str | None = None):
+  """Mean of `cosine_distance` to the one vector that is nearest to all rows.
+
+  Args:
+    w: [B, D] rows of this device.
+    axis_name: mapped axis, or None.
+
+  Returns:
+    Scalar in [0, 2]: 0 where all rows are one direction. Predictions that are
+    worth anything are nearer.
+  """
+  unit = w / jnp.sqrt(jnp.sum(w**2, -1, keepdims=True) + 1e-12)
+  mean = collectives.pmean(jnp.mean(unit, axis=0), axis_name)
+  return 2 - 2 * jnp.linalg.norm(mean)
+
+
 def standardise(h, axis_name: str | None = None, eps: float = 1e-5):
   """Batch normalisation without scale and shift, over the global batch.
 

@@ -38,6 +38,22 @@ def test_cosine_distance():
   assert np.isfinite(gradient).all()
 
 
+def test_constant_distance():
+  """Of the nearest of all constants: found by descent on the sphere."""
+  w = np.random.default_rng(5).normal(0.4, 1, size=(8, 3))
+  best = np.ones(3)
+  slope = jax.jit(jax.grad(lambda c: losses.cosine_distance(c, w).mean()))
+  for _ in range(500):
+    best = best - slope(best)
+  found = losses.constant_distance(w)
+  np.testing.assert_allclose(found, losses.cosine_distance(best, w).mean())
+  np.testing.assert_allclose(
+    losses.constant_distance(w[:1] + 0 * w), 0, atol=1e-9
+  )
+  mapped = jax.pmap(lambda x: losses.constant_distance(x, 'batch'), 'batch')
+  np.testing.assert_allclose(mapped(w.reshape(4, 2, 3)), [found] * 4)
+
+
 @pytest.mark.parametrize('n, width', [(6, 20), (30, 10)])
 @pytest.mark.parametrize('divisor', [None, 32])
 @pytest.mark.parametrize('on_diagonal', [False, True])

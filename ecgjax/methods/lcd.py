@@ -176,6 +176,7 @@ def make(config) -> base.Method:
       on_diagonal=options['cov_on_diagonal'],
     )  # fmt: skip
     metrics |= losses.embedding_health(h1, axis_name)
+    metrics['constant_loss'] = 2 * losses.constant_distance(z3, axis_name)
     state = state | {'predictor': predictor_state}
     return value, base.Aux(state, target_state, metrics)
 

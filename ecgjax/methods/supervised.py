@@ -115,7 +115,9 @@ def make(config) -> base.Method:
 
 
 def mix(key, ecg, label, mask, alpha: float, axis_name):
-  """Mixup with the reversed global batch, one weight per row.
+  """Mixup with the global batch moved by half, one weight per row.
+
+  So no row is mixed with itself, in batches of an odd size too.
 
   Args:
     key: PRNG key of the step.
@@ -134,7 +136,7 @@ def mix(key, ecg, label, mask, alpha: float, axis_name):
   )
   mine = collectives.global_row(rows, axis_name)
   partner = jax.tree.map(
-    lambda x: jnp.take(x, x.shape[0] - 1 - mine, axis=0), everything
+    lambda x: jnp.take(x, (mine + len(x) // 2) % len(x), axis=0), everything
   )
   draw = lambda k: jax.random.beta(k, alpha, alpha)
   weight = jax.vmap(draw)(base.row_keys(key, rows, axis_name))

@@ -243,3 +243,14 @@ def test_single_label_data_get_one_confusion_matrix():
 def test_markdown():
   table = tables.Table(['a', 'b'], [['x|y', '1']], 'note')
   assert table.markdown() == ('| a | b |\n| --- | --- |\n| x\\|y | 1 |\n\nnote')
+
+
+def test_a_moving_target_is_explained_below_its_loss():
+  rows = [{'step': 1, 'loss': 2.0}, {'step': 2, 'loss': 3.0}]
+  (picture,) = report.training_section(rows).parts
+  assert picture.caption == ''
+  rows[1]['constant_loss'] = 1.5
+  (picture,) = report.training_section(rows).parts
+  assert 'the same prediction for every ECG would cost' in picture.caption
+  legend = [t.get_text() for t in picture.figure.axes[0].get_legend().texts]
+  assert legend == ['loss', 'constant_loss']
