@@ -365,9 +365,15 @@ def choose_state(config, trained):
     config.evaluate_checkpoint,
     {'last': False, 'best': True},
   )
-  best = trained.checkpointer.best_step() if which else None
-  if best is None:
+  if not which:
     return trained.state, int(trained.state.step)
+  best = trained.checkpointer.best_step()
+  if best is None:
+    raise ValueError(
+      f'{trained.checkpointer.directory} holds no step with a finite '
+      f'{config.best_metric}, so that none is the best; set '
+      '--config.evaluate_checkpoint=last in another --workdir'
+    )
   return trained.checkpointer.restore(trained.initial, best), best
 
 

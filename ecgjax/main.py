@@ -52,6 +52,11 @@ def main(argv):
   parallel.keep_compiled_programs()
   config, workdir = FLAGS.config, FLAGS.workdir
   try:
+    if config.distributed and FLAGS.mode != 'train':
+      raise ValueError(
+        f'--mode={FLAGS.mode} runs in one process; leave config.distributed '
+        'False'
+      )
     if config.distributed:
       parallel.initialise_distributed()
     module, function = MODES[FLAGS.mode]

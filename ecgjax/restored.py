@@ -135,11 +135,16 @@ def _step(directory) -> int | None:
   config = newest.metadata(latest)['config']
   if config['evaluate_checkpoint'] != 'best':
     return latest
-  return checkpoints.Checkpointer(
-    directory,
-    best_metric=config['best_metric'],
-    best_mode=config['best_mode'],
+  metric = config['best_metric']
+  best = checkpoints.Checkpointer(
+    directory, best_metric=metric, best_mode=config['best_mode']
   ).best_step()
+  if best is None:
+    raise checkpoints.CheckpointError(
+      f'{directory} holds no step with a finite {metric}, so that none is the '
+      'best; name one step, e.g. {}'.format(directory / str(latest))
+    )
+  return best
 
 
 def _flat(tree) -> dict:

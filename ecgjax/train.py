@@ -23,6 +23,7 @@ from ecgjax.training import (
   optimizers,
   parallel,
   preemption,
+  processes,
   restore,
 )
 from ecgjax.training import speed as speed_lib
@@ -52,7 +53,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
     workdir: folder of this run.
 
   Returns:
-    The results; None on all processes but the first.
+    The results, on every process.
 
   Raises:
     ValueError: if config, data or work folder are off; nothing is written.
@@ -62,20 +63,26 @@ def train_and_evaluate(config, workdir) -> dict | None:
   from ecgjax.data import sources
 
   workdir = pathlib.Path(workdir)
-  workdir_lib.check(config, workdir)
-  finished = workdir_lib.read_results(workdir)
+
+  def read_finished():
+    workdir_lib.check(config, workdir)
+    return workdir_lib.read_results(workdir)
+
+  finished = processes.from_first(read_finished)
   if finished:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
-  data = sources.open_data(config, process_index=jax.process_index())
+  data = processes.on_all(lambda: sources.open_data(config))
   trained = train_on(config, workdir, data)
-  if jax.process_index():
-    return None
-  if not config.data.task:
-    return evaluate_unlabelled.evaluate_unlabelled(
-      config, trained, data, workdir
-    )
-  return evaluate.evaluate_run(config, trained, data, workdir)
+  evaluate_it = (
+    evaluate.evaluate_run
+    if config.data.task
+    else evaluate_unlabelled.evaluate_unlabelled
+  )
+  # The others wait: JAX ends all of them if one leaves long before another.
+  return processes.from_first(
+    lambda: evaluate_it(config, trained, data, workdir)
+  )
 
 
 def train_on(config, workdir, data, description: str = '') -> 'Trained':
@@ -87,6 +94,12 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
   Raises:
     ValueError, Interrupted, NonFiniteLoss: see `train`.
   """
+  resolved, options = processes.on_all(lambda: _set_up(config, workdir, data))
+  return train(resolved, workdir, **options, description=description)
+
+
+def _set_up(config, workdir, data) -> tuple:
+  """Resolved config and arguments of `train`; creates the work folder."""
   from ecgjax import evaluate
   from ecgjax.data import extra, input_pipeline, sources
   from ecgjax.methods import supervised as supervised_lib
@@ -132,16 +145,13 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
   )
   initialise = restore.make_initialise(config) if config.init_from else None
   workdir_lib.create(config, workdir)
-  return train(
-    resolved,
-    workdir,
-    batches.train,
-    validate=validate,
-    initialise=initialise,
-    fingerprint=input_pipeline.fingerprint(training)['sha256'],
-    class_names=splits['train'].class_names if supervised else (),
-    description=description,
-  )
+  return resolved, {
+    'batches': batches.train,
+    'validate': validate,
+    'initialise': initialise,
+    'fingerprint': input_pipeline.fingerprint(training)['sha256'],
+    'class_names': splits['train'].class_names if supervised else (),
+  }
 
 
 class Trained(NamedTuple):
@@ -232,8 +242,9 @@ def train(
   }
   start = initialise(initial) if initialise is not None else initial
   state, loss_history = jax.tree.map(jnp.copy, start), []
-  latest = checkpointer.latest_step()
-  if latest is not None:
+  latest = processes.from_first(checkpointer.latest_step)
+
+  def resume():
     saved = checkpointer.metadata(latest)
     if saved['fingerprint'] != fingerprint:
       raise ValueError(
@@ -241,8 +252,10 @@ def train(
         f'{saved["fingerprint"][:12]}, now {fingerprint[:12]}); choose '
         'another --workdir'
       )
-    state = checkpointer.restore(initial, latest)
-    loss_history = saved['loss_history']
+    return checkpointer.restore(initial, latest), saved['loss_history']
+
+  if latest is not None:
+    state, loss_history = processes.on_all(resume)
     logger.info(
       'Resumed %s at step %d of %d', workdir, latest, config.num_steps
     )
@@ -250,7 +263,9 @@ def train(
   step_fn = parallel.data_parallel(
     train_step_lib.make_train_steps(one_step), config.parallel
   )
-  writer = metric_writers.MetricWriter(workdir, int(state.step))
+  writer = processes.on_all(
+    lambda: metric_writers.MetricWriter(workdir, int(state.step))
+  )
   most = config.steps_per_dispatch
   tenth = most * math.ceil(config.num_steps / (10 * most))
   evaluate_every = config.eval_every or tenth
@@ -258,10 +273,16 @@ def train(
   windows = metric_writers.Windows()
 
   def save(metrics):
-    checkpointer.save(state, metadata | {'loss_history': loss_history}, metrics)
+    saved = metadata | {'loss_history': loss_history}
+    checkpointer.save(parallel.local(state), saved, metrics)
+
+  def exhausted():
+    return processes.from_first(
+      lambda: metric_writers.exhausted(config, workdir, step)
+    )
 
   step = int(state.step)
-  stopped_early = metric_writers.exhausted(config, workdir, step)
+  stopped_early = exhausted()
   bar = tqdm.tqdm(
     total=config.num_steps,
     initial=step,
@@ -308,7 +329,7 @@ def train(
         speed.stop(step)
       if evaluating:
         figures = {'train_loss': float(np.mean(loss_history))}
-        figures |= validate(state) if validate else {}
+        figures |= validate(parallel.local(state)) if validate else {}
         loss_history = []
         row |= figures
       if saving and logging_now:
@@ -318,15 +339,15 @@ def train(
         speed.start(step)
       if evaluating:
         logger.info('%s', _line(step, config, row))
-        stopped_early = metric_writers.exhausted(config, workdir, step)
+        stopped_early = exhausted()
       if interrupted and step < config.num_steps:
         raise Interrupted(
           f'stopped by a signal at step {step} of {config.num_steps}; state '
           'saved, the same command resumes'
         )
   return Trained(
-    method, contract, state, initial, start, checkpointer, speed.median(),
-    time.monotonic() - started,
+    method, contract, parallel.local(state), initial, start, checkpointer,
+    speed.median(), time.monotonic() - started,
   )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs import lcd as lcd_config
+from ecgjax import evaluate
 from ecgjax import train as train_lib
 from ecgjax.inputs import InputContract
 from ecgjax.methods import lcd
@@ -148,6 +149,28 @@ def test_patience(undisturbed):
   assert metric_writers.exhausted(config, workdir, 6) == rising
   config = make_config(patience=3)
   assert not metric_writers.exhausted(config, workdir, 6)
+
+
+@pytest.mark.parametrize('mode, sign', [('min', 1), ('max', -1)])
+def test_patience_counts_figures_that_are_not_finite(tmp_path, mode, sign):
+  """They are no better than the best, and an evaluation all the same."""
+  config = make_config(patience=2, best_metric='figure', best_mode=mode)
+  values = [float('nan'), 3.0, float('nan'), 2.0, float('nan'), float('nan')]
+  with metric_writers.MetricWriter(tmp_path, 0) as writer:
+    for step, value in enumerate(values, 1):
+      writer.write(step, {'figure': sign * value})
+  stops = [metric_writers.exhausted(config, tmp_path, s) for s in range(1, 7)]
+  assert stops == [False] * 5 + [True]
+
+
+def test_a_best_step_without_a_finite_figure_is_an_error(undisturbed):
+  _, trained = undisturbed
+  config = make_config(best_metric='nothing', evaluate_checkpoint='best')
+  checkpointer = checkpoints.Checkpointer(
+    trained.checkpointer.directory, best_metric='nothing'
+  )
+  with pytest.raises(ValueError, match='no step with a finite nothing'):
+    evaluate.choose_state(config, trained._replace(checkpointer=checkpointer))
 
 
 def widen(x):

@@ -32,8 +32,6 @@ import time
 
 from ecgjax.data import tally
 
-_POLL_SECONDS = 1
-
 
 def builder_class(name: str):
   """The TFDS builder of a data set: the class of module `ecgjax.data.<name>`.
@@ -132,13 +130,12 @@ def write(builder) -> None:
     _prepare(builder, '')
 
 
-def open_builder(data, process_index: int = 0):
+def open_builder(data):
   """The data set that `config.data` names, built on first use.
 
   Args:
     data: has name, dir, raw_dir, rate, and where they apply size, sources,
       labels_csv, ptbxl_csv.
-    process_index: only process 0 builds; others wait until it has.
 
   Raises:
     ValueError: for anything the user has to correct.
@@ -148,11 +145,6 @@ def open_builder(data, process_index: int = 0):
     for key in ('size', 'sources', 'labels_csv', 'ptbxl_csv')
     if data.get(key)
   }
-  if process_index:
-    builder = make_builder(data.name, data.dir, data.rate, **options)
-    while not _is_prepared(builder):
-      time.sleep(_POLL_SECONDS)
-    return make_builder(data.name, data.dir, data.rate, **options)
   builder, _ = build(data.name, data.dir, data.rate, data.raw_dir, **options)
   return builder
 

@@ -46,19 +46,18 @@ class Data(NamedTuple):
   synthetic: bool
 
 
-def open_data(config, records=None, process_index: int = 0) -> Data:
+def open_data(config, records=None) -> Data:
   """Opens the data of `config.data`, building the data set on first use.
 
   Args:
     config: of the run.
     records: ids of the labelled training records to use; None for all.
-    process_index: only process 0 builds a data set.
 
   Raises:
     ValueError: if the data set is missing, does not fit the config, or has a
       patient or a signal in two splits (unless `config.data.allow_leak`).
   """
-  builder = prepare.open_builder(config.data, process_index)
+  builder = prepare.open_builder(config.data)
   leakage.audit(builder, allow=config.data.allow_leak)
   splits = {
     name: input_pipeline.open_split(builder, name, config, keep_unlabelled=True)

@@ -12,12 +12,15 @@ The only file that imports orbax.
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
+
+from ecgjax.training import processes
 
 MANIFEST = 'sha256.json'
 
@@ -33,6 +36,20 @@ def _orbax():
 
   logging.getLogger('absl').setLevel(logging.ERROR)  # orbax notices
   return ocp
+
+
+def _alone(ocp, state_handler):
+  """Orbax's checkpointer of this process, which waits for no other."""
+  me = jax.process_index()
+  options = ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'{me}'
+  )
+  handler = ocp.CompositeCheckpointHandler(
+    composite_options=ocp.CompositeOptions(multiprocessing_options=options),
+    state=state_handler(multiprocessing_options=options),
+    meta=ocp.JsonCheckpointHandler(multiprocessing_options=options),
+  )
+  return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 class Checkpointer:
@@ -84,14 +101,16 @@ class Checkpointer:
     return next(iter(self.valid_steps()), None)
 
   def best_step(self) -> int | None:
-    """Valid step with the best `best_metric` (latest among equals)."""
+    """Valid step with the best `best_metric` (latest among equals).
+
+    None if no step has a finite one: NaN is never the best.
+    """
     sign = 1 if self.best_mode == 'min' else -1
-    scored = [
-      (sign * value, -step)
-      for step in self.valid_steps()
-      if (value := self.metadata(step)['metrics'].get(self.best_metric))
-      is not None
-    ]
+    scored = []
+    for step in self.valid_steps():
+      value = self.metadata(step)['metrics'].get(self.best_metric)
+      if value is not None and math.isfinite(value):
+        scored.append((sign * value, -step))
     return -min(scored)[1] if scored else None
 
   def metadata(self, step: int) -> dict:
@@ -107,33 +126,34 @@ class Checkpointer:
     that was found damaged) is replaced. Every process must call this.
 
     Args:
-      state: TrainState.
+      state: TrainState, on devices of this process.
       metadata: JSON-able; see the module docstring.
       metrics: validation metrics of this step, may be empty.
     """
-    ocp = _orbax()
     step = int(state.step)
+    metadata = json.loads(json.dumps(metadata | {'metrics': metrics}))
+    processes.from_first(lambda: self._write(state, step, metadata))
+    self._valid[step] = metadata
+
+  def _write(self, state, step: int, metadata: dict) -> None:
     folder = self.directory / str(step)
-    primary = jax.process_index() == 0
-    if primary and folder.exists():
+    if folder.exists():
       _remove(folder)
-    _barrier('before_save')
     arrays = state.replace(rng=jax.random.key_data(state.rng))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as saver:
+    ocp = _orbax()
+    with _alone(ocp, ocp.StandardCheckpointHandler) as saver:
       saver.save(
         folder,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(arrays),
-          meta=ocp.args.JsonSave(metadata | {'metrics': metrics}),
+          # As NumPy arrays: orbax refuses arrays on devices of one process
+          # among several.
+          state=ocp.args.StandardSave(jax.device_get(arrays)),
+          meta=ocp.args.JsonSave(metadata),
         ),
       )
-    if primary:
-      _write_manifest(folder)
-    _barrier('after_save')
-    self._valid[step] = json.loads(json.dumps(metadata | {'metrics': metrics}))
-    if primary:
-      self._retain()
-    _barrier('after_retain')
+    _write_manifest(folder)
+    self._valid[step] = metadata
+    self._retain()
 
   def _retain(self) -> None:
     valid = self.valid_steps()
@@ -171,9 +191,8 @@ class Checkpointer:
 def load_arrays(folder) -> Any:
   """All arrays of one step as nested dicts of NumPy arrays."""
   ocp = _orbax()
-  handler = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler())
   folder = pathlib.Path(folder).resolve()
-  with ocp.Checkpointer(handler) as loader:
+  with _alone(ocp, ocp.PyTreeCheckpointHandler) as loader:
     tree = loader.metadata(folder).item_metadata['state'].tree
     args = jax.tree.map(
       lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
@@ -304,13 +323,6 @@ def _remove(folder: pathlib.Path) -> None:
 
   (folder / MANIFEST).unlink(missing_ok=True)
   shutil.rmtree(folder)
-
-
-def _barrier(name: str) -> None:
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices(name)
 
 
 def _name(path) -> str:

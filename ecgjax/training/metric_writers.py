@@ -29,19 +29,24 @@ def read_metrics(path) -> list[dict]:
 
 
 def exhausted(config, workdir, step: int) -> bool:
-  """Whether `config.patience` evaluations have passed without a better one."""
+  """Whether `config.patience` evaluations have passed without a better one.
+
+  An evaluation without a finite figure is never the best, but it counts.
+  """
   if not config.patience:
     return False
   rows = read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
+  sign = 1 if config.best_mode == 'min' else -1
   values = [
-    row[config.best_metric]
+    math.inf
+    if row[config.best_metric] is None  # as `MetricWriter` has it
+    else sign * row[config.best_metric]
     for row in rows
-    if row.get(config.best_metric) is not None and row['step'] <= step
+    if config.best_metric in row and row['step'] <= step
   ]
   if not values:
     return False
-  best = np.argmin(values) if config.best_mode == 'min' else np.argmax(values)
-  return len(values) - 1 - int(best) >= config.patience
+  return len(values) - 1 - int(np.argmin(values)) >= config.patience
 
 
 class Windows:

@@ -97,6 +97,15 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   return run_jit
 
 
+def local(tree):
+  """What a step has returned, on the first device of this process alone.
+
+  The state is the same everywhere; what a process does with it by itself
+  (validation, checkpoints, the test split) must not wait for the others.
+  """
+  return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
 def keep_compiled_programs() -> None:
   """Compiled programs are kept between runs, unless JAX was told where."""
   if not jax.config.jax_compilation_cache_dir:

@@ -1,5 +1,6 @@
 """Tells the loop when to save and stop."""
 
+import os
 import signal
 
 import jax
@@ -11,14 +12,18 @@ class Preemption:
   """Context that notes SIGTERM or Ctrl-C instead of dying of it.
 
   A second signal is not caught. With several processes JAX's own preemption
-  service makes all of them stop after the same call of `requested`; alone, it
-  never reports anything, so that the signals are caught here.
+  service makes all of them stop after the same call of `requested`; it knows
+  SIGTERM alone, so that Ctrl-C is passed on as one. Alone, it never reports
+  anything, so that the signals are caught here.
   """
 
   def __enter__(self):
     self._received, self._calls, self._previous = False, 0, {}
     if jax.process_count() == 1:
       self._previous = {s: signal.signal(s, self._note) for s in SIGNALS}
+    else:
+      pass_on = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+      self._previous = {signal.SIGINT: signal.signal(signal.SIGINT, pass_on)}
     return self
 
   def __exit__(self, *exception):

@@ -224,7 +224,7 @@ def test_only_one_process_builds(tmp_path):
   assert not list(tmp_path.glob('data/.*'))
 
 
-def test_open_builder_builds_on_first_use(raw, tmp_path, monkeypatch):
+def test_open_builder_builds_on_first_use(raw, tmp_path):
   data = ml_collections.ConfigDict(
     {
       'name': 'ptbxl',
@@ -235,11 +235,9 @@ def test_open_builder_builds_on_first_use(raw, tmp_path, monkeypatch):
       'sources': (),
     }
   )
-  waiting = threading.Event()
-  monkeypatch.setattr(prepare.time, 'sleep', lambda _: waiting.wait(0.01))
   others = []
   thread = threading.Thread(
-    target=lambda: others.append(prepare.open_builder(data, process_index=1))
+    target=lambda: others.append(prepare.open_builder(data))
   )
   thread.start()
   builder = prepare.open_builder(data)

@@ -54,6 +54,25 @@ def test_keeps_latest_and_best(tmp_path):
   assert (again.latest_step(), again.best_step()) == (5, 2)
 
 
+@pytest.mark.parametrize('mode, best', [('min', 2), ('max', 3)])
+def test_nan_is_never_the_best(tmp_path, mode, best):
+  values = [float('nan'), 0.1, 0.9, float('nan'), float('inf')]
+  checkpointer = save(
+    tmp_path, [1, 2, 3, 4, 5], values, keep_latest=5, best_mode=mode
+  )
+  assert checkpointer.best_step() == best
+  again = checkpoints.Checkpointer(
+    tmp_path, best_metric='validation_loss', best_mode=mode
+  )
+  assert again.best_step() == best
+
+
+def test_no_step_is_the_best_without_a_figure(tmp_path):
+  checkpointer = save(tmp_path, [1, 2], [float('nan')] * 2)
+  assert checkpointer.best_step() is None
+  assert checkpointer.latest_step() == 2
+
+
 def test_incomplete_steps_are_skipped(tmp_path, caplog):
   save(tmp_path, [1, 2])
   (tmp_path / '2' / 'sha256.json').unlink()
