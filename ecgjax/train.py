@@ -246,6 +246,14 @@ def train(
 
   def resume():
     saved = checkpointer.metadata(latest)
+    difference = workdir_lib.first_difference(
+      saved['config'], metadata['config']
+    )
+    if difference:
+      raise ValueError(
+        f'{checkpointer.directory / str(latest)} is of another run '
+        f'({difference}); remove it or choose another --workdir'
+      )
     if saved['fingerprint'] != fingerprint:
       raise ValueError(
         f'{workdir} was trained on other data (fingerprint '

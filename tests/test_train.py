@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -149,6 +150,13 @@ def test_patience(undisturbed):
   assert metric_writers.exhausted(config, workdir, 6) == rising
   config = make_config(patience=3)
   assert not metric_writers.exhausted(config, workdir, 6)
+
+
+def test_a_step_of_another_run_is_refused(undisturbed, tmp_path):
+  folder = undisturbed[0] / 'checkpoints'
+  shutil.copytree(folder, tmp_path / 'checkpoints')
+  with pytest.raises(ValueError, match='seed is 0 there, 1 here.*remove it'):
+    train_lib.train(make_config(seed=1), tmp_path, batches)
 
 
 @pytest.mark.parametrize('mode, sign', [('min', 1), ('max', -1)])

@@ -81,7 +81,8 @@ class Checkpointer:
     if not self.directory.is_dir():
       return []
     names = [p.name for p in self.directory.iterdir() if p.is_dir()]
-    return sorted((int(n) for n in names if n.isdigit()), reverse=True)
+    numbers = (int(n) for n in names if n.isascii() and n.isdecimal())
+    return sorted((n for n in numbers if str(n) in names), reverse=True)
 
   def valid_steps(self) -> list[int]:
     """Steps whose every digest holds, newest first; warns of the others."""
@@ -89,7 +90,7 @@ class Checkpointer:
     for step in self.steps():
       if step not in self._valid:
         try:
-          self._valid[step] = verify(self.directory / str(step))
+          self._valid[step] = self._verify(step)
         except CheckpointError as error:
           logger.warning('Checkpoint skipped: %s', error)
           continue
@@ -116,8 +117,16 @@ class Checkpointer:
   def metadata(self, step: int) -> dict:
     """JSON saved beside the arrays of a valid step."""
     if step not in self._valid:
-      self._valid[step] = verify(self.directory / str(step))
+      self._valid[step] = self._verify(step)
     return self._valid[step]
+
+  def _verify(self, step: int) -> dict:
+    folder = self.directory / str(step)
+    metadata = verify(folder)
+    saved = metadata.get('step', step)  # old ones do not say
+    if saved != step:
+      raise CheckpointError(f'{folder} is step {saved} under another name')
+    return metadata
 
   def save(self, state, metadata: dict, metrics: dict[str, float]) -> None:
     """Saves one step and removes those that are neither latest nor best.
@@ -131,7 +140,8 @@ class Checkpointer:
       metrics: validation metrics of this step, may be empty.
     """
     step = int(state.step)
-    metadata = json.loads(json.dumps(metadata | {'metrics': metrics}))
+    metadata = metadata | {'step': step, 'metrics': metrics}
+    metadata = json.loads(json.dumps(metadata))
     processes.from_first(lambda: self._write(state, step, metadata))
     self._valid[step] = metadata
 
@@ -289,7 +299,14 @@ def verify(folder) -> dict:
       raise CheckpointError(f'{folder / name} is not in the manifest')
     if _sha256(files[name]) != manifest[name]:
       raise CheckpointError(f'{folder / name} is damaged (sha256 differs)')
-  return json.loads((folder / 'meta' / 'metadata').read_text())
+  path = folder / 'meta' / 'metadata'
+  try:
+    metadata = json.loads(path.read_bytes())
+    if not isinstance(metadata.get('metrics'), dict):
+      raise ValueError('no metadata of a checkpoint')
+    return metadata
+  except (OSError, ValueError, AttributeError) as error:
+    raise CheckpointError(f'{path} cannot be read: {error}') from None
 
 
 def _write_manifest(folder: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ TensorBoard gets them as well, where it is installed.
 
 import importlib.util
 import json
+import logging
 import math
 import os
 import pathlib
@@ -13,18 +14,30 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+logger = logging.getLogger(__name__)
+
 
 def read_metrics(path) -> list[dict]:
-  """Rows of a metrics file, oldest first; a torn last line is left out."""
+  """Rows of a metrics file, oldest first; a torn last line is left out.
+
+  Raises:
+    ValueError: if another line is damaged; names file and line.
+  """
   path = pathlib.Path(path)
   if not path.is_file():
     return []
-  rows = []
-  for line in path.read_text().splitlines():
+  rows, lines = [], path.read_bytes().splitlines()
+  for number, line in enumerate(lines, 1):
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
+      row = json.loads(line)
+      if not isinstance(row, dict) or 'step' not in row:
+        raise ValueError('no row of metrics')
+      rows.append(row)
+    except ValueError as error:
+      if number < len(lines):
+        raise ValueError(
+          f'{path}, line {number} is damaged ({error}); mend or remove the file'
+        ) from None
   return rows
 
 
@@ -89,6 +102,13 @@ class MetricWriter:
     workdir = pathlib.Path(workdir)
     path = workdir / 'metrics.jsonl'
     rows = [r for r in read_metrics(path) if r['step'] <= step]
+    if step and not rows:
+      logger.warning(
+        '%s has no row up to step %d, at which this run resumes: they are '
+        'lost, and config.patience counts from here',
+        path,
+        step,
+      )
     temporary = path.with_suffix('.tmp')
     temporary.write_text(''.join(json.dumps(r) + '\n' for r in rows))
     os.replace(temporary, path)

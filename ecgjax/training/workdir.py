@@ -19,8 +19,7 @@ def check(config, workdir) -> None:
   workdir = pathlib.Path(workdir)
   path = workdir / 'config.json'
   if path.is_file():
-    old, new = json.loads(path.read_text()), config_lib.to_json(config)
-    difference = first_difference(old, new)
+    difference = first_difference(_read(path), config_lib.to_json(config))
     if difference:
       raise ValueError(
         f'{workdir} belongs to another config ({difference}); choose another '
@@ -47,9 +46,38 @@ def create(config, workdir) -> None:
 
 
 def read_results(workdir) -> dict | None:
-  """Results of a finished run, or None."""
+  """Results of a finished run, or None.
+
+  Raises:
+    ValueError: if the file is damaged; names it.
+  """
   path = pathlib.Path(workdir) / 'results.json'
-  return json.loads(path.read_text()) if path.is_file() else None
+  if not path.is_file():
+    return None
+  try:
+    results = json.loads(path.read_bytes())
+    if not isinstance(results, dict) or not results:
+      raise ValueError('no results')
+    return results
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); remove it, and the same command evaluates '
+      'again'
+    ) from None
+
+
+def _read(path: pathlib.Path) -> dict:
+  """The config of the run, as JSON."""
+  try:
+    fields = json.loads(path.read_bytes())
+    if not isinstance(fields.get('data'), dict):
+      raise ValueError('no config of a run')
+    return fields
+  except (ValueError, AttributeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); choose another --workdir, or put back the '
+      'file'
+    ) from None
 
 
 def first_difference(old: dict, new: dict) -> str:

@@ -85,6 +85,19 @@ def test_incomplete_steps_are_skipped(tmp_path, caplog):
   assert checkpointer.latest_step() == 2
 
 
+def test_renamed_and_unreadable_steps_are_skipped(tmp_path, caplog):
+  save(tmp_path, [1, 2, 3])
+  (tmp_path / '3').rename(tmp_path / '100')
+  (tmp_path / '2' / 'meta' / 'metadata').unlink()
+  checkpoints._write_manifest(tmp_path / '2')
+  for name in ('²', '007'):
+    (tmp_path / name).mkdir()
+  checkpointer = checkpoints.Checkpointer(tmp_path)
+  assert checkpointer.latest_step() == 1
+  assert '100 is step 3 under another name' in caplog.text
+  assert 'metadata cannot be read' in caplog.text
+
+
 def flip_bit(path, rng):
   data = bytearray(path.read_bytes())
   data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
