@@ -72,5 +72,6 @@ def main(argv):
 
 
 if __name__ == '__main__':
+  process_env.stop_on_signals(EXIT_INTERRUPTED)
   process_env.ensure_allocator()
   app.run(main, flags_parser=parse_flags)

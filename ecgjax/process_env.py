@@ -6,6 +6,7 @@ imports JAX, and `compute_in_calling_thread` before it uses JAX.
 
 import glob
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 
@@ -24,6 +25,7 @@ ALLOCATOR = {
   'glibc.malloc.hugetlb': '1',
 }
 _MARKER = 'ECGJAX_RESTARTED'
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def allocator_tunables(current: str) -> str:
@@ -71,6 +73,24 @@ def ensure_allocator(
     f'GLIBC_TUNABLES={wanted} before starting Python.',
     file=sys.stderr,
   )
+
+
+def stop_on_signals(code: int) -> None:
+  """SIGTERM and Ctrl-C end this process with one line and this exit code.
+
+  At once, for an exception in the wrong place (a C++ library being imported)
+  aborts the process; whatever is killed resumes, and the next data set build
+  removes what one has left. Who can do better, as the training loop, takes the
+  signals over meanwhile.
+  """
+
+  def stop(signum, frame):
+    del signum, frame
+    os.write(2, b'ecgjax: stopped by a signal; the same command resumes\n')
+    os._exit(code)
+
+  for number in _SIGNALS:
+    signal.signal(number, stop)
 
 
 def compute_in_calling_thread() -> None:

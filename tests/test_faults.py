@@ -118,3 +118,26 @@ def test_damaged_checkpoint_falls_back(undisturbed, tmp_path, data_dir):
   errors = finish(start(workdir, data_dir))
   assert files[0].name in errors and f'at step {previous}' in errors
   assert summary(workdir) == summary(undisturbed)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_signal_in_the_evaluation(number, tmp_path, data_dir):
+  """One line, 75, and the same command ends the run."""
+  workdir = tmp_path / 'run'
+  command = [
+    sys.executable, '-m', 'ecgjax.main', '--config=tests/tiny_config.py',
+    f'--config.data.dir={data_dir}', f'--workdir={workdir}',
+  ]  # fmt: skip
+  begin = lambda: subprocess.Popen(
+    command, cwd=ROOT, stderr=subprocess.PIPE, text=True
+  )
+  process = begin()
+  while not (workdir / 'predictions.npz').exists() and process.poll() is None:
+    time.sleep(0.01)
+  process.send_signal(number)
+  errors = finish(process, 75)
+  assert 'Traceback' not in errors
+  assert errors.strip().splitlines()[-1].startswith('ecgjax: stopped by a sign')
+  assert not (workdir / 'results.json').exists()
+  finish(begin())
+  assert (workdir / 'results.json').exists()

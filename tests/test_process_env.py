@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 
@@ -114,3 +115,25 @@ def test_the_calling_thread_computes_if_asked(arguments, expected):
     check=True,
   )
   assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_importing_is_one_line(number, tmp_path):
+  """The command has imported next to nothing when it can be stopped."""
+  with subprocess.Popen(
+    [
+      sys.executable, '-X', 'importtime', '-m', 'ecgjax.main',
+      '--config=configs/lcd.py:preset=smoke', f'--workdir={tmp_path / "run"}',
+    ],
+    env={**os.environ, 'PYTHONPATH': os.getcwd(), 'JAX_PLATFORMS': 'cpu'},
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:  # fmt: skip
+    for line in process.stderr:
+      if line.rstrip().endswith(' numpy'):
+        break
+    process.send_signal(number)
+    lines = [x for x in process.stderr if not x.startswith('import time:')]
+  assert process.wait() == 75, lines
+  assert lines == ['ecgjax: stopped by a signal; the same command resumes\n']
+  assert not (tmp_path / 'run').exists()

@@ -185,6 +185,7 @@ def test_killed_or_stopped_pair_resumes(mode, number, tmp_path, data_dir):
   assert left_behind(workdir) == left_behind(alone)
 
 
+@pytest.mark.slow
 def test_mistake_of_one_process_ends_both(tmp_path, data_dir):
   """One line and exit code 2, though only the second finds it wrong."""
   stranger = tmp_path / 'stranger'
