@@ -5,7 +5,9 @@
 
 Any subset of its sources, one rate for all. SNOMED CT codes are stored as they
 are (merging them is the label task's business, `ecgjax.data.labels`); codes
-that never occur in a source have label mask 0 there.
+that never occur in a source have label mask 0 there. Two codes mean something
+else in one source and are stored under names of their own: Ningbo's flutter,
+and 426783006 in `ptb-xl`, which stands for NORM or SR.
 
 Splits. The `ptb-xl` source repeats PTB-XL 1.0.1: with PTB-XL's own table
 (`ptbxl_csv`) its records inherit patient and fold by record number, and folds 9
@@ -17,6 +19,8 @@ as is known, and are split by the hash of the record id.
 """
 
 import os
+
+import tensorflow_datasets as tfds
 
 from ecgjax.data import (
   base,
@@ -62,6 +66,11 @@ class Cinc2021(base.EcgBuilder):
     'to download it from PhysioNet.'
   )
 
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {
+    '1.0.0': 'First version.',
+    '1.1.0': 'NORM or SR of ptb-xl has a name of its own; set labels set masks',
+  }
   OPTIONS = ('sources', 'ptbxl_csv')
 
   @classmethod

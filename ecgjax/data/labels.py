@@ -18,9 +18,13 @@ table with a column `AF` needs no codes. Tasks:
                  unknown); records with no label of the task are dropped
   scored         CinC 2021, 30 scored codes merged to 26 classes
   cpsc9          nine classes of CPSC2018 in CinC 2021's codes. Its ventricular
-                 beats carry 164884008, which the challenge does not score.
-  chapman4       AFIB, GSVT, SB, SR: the usual four groups of Chapman's rhythms;
-                 records with no label of the task are dropped, as for cpsc9
+                 beats carry 164884008, which the challenge does not score. N,
+                 normal, is in doubt where anything else is stated: other
+                 sources give its code to any sinus rhythm
+  chapman4       AFIB, GSVT, SB, SR: the usual four groups of Chapman's rhythms,
+                 which exclude each other: statements of two of them leave both
+                 in doubt. Records with no label of the task are dropped, as
+                 for cpsc9
   longitudinal   AF, AFL, premature, 1AVB, MI of `LONGITUDINAL`; each of them is
                  a task of its own too, and MI_strict leaves out injury
   NDT,LVH        stored statements by name, separated by commas
@@ -49,14 +53,25 @@ AF, AFL = '164889003', '164890007'
 # only classes that mean "fibrillation or flutter" contain; its AF and AFL are
 # masked.
 NINGBO_AF_OR_AFL = 'ningbo_' + AFL
+# PTB-XL knows a normal ECG (NORM) and sinus rhythm (SR), and its copy in the
+# challenge gives either of them this code: one of ten carries it for an
+# infarction with SR, another for NORM beside SBRAD. Stored under a name of its
+# own there; only the challenge's own class contains it.
+NSR = '426783006'
+PTBXL_NORM_OR_SR = 'ptb-xl_' + NSR
 # Codes that are in no table of the challenge end here.
 UNKNOWN_CODE = 'unknown_code'
+# (source, code) -> name under which it is stored.
+_POOLED = {
+  ('ningbo', AFL): NINGBO_AF_OR_AFL,
+  ('ptb-xl', NSR): PTBXL_NORM_OR_SR,
+}
 
 _PVC = ('164884008', '427172004', '17338001')
 _PAC = ('284470004', '63593006')
 
 CPSC9 = {
-  'N': ('426783006',),
+  'N': (NSR,),
   'AF': (AF,),
   'IAVB': ('270492004',),
   'LBBB': MERGED[0],
@@ -74,7 +89,7 @@ CHAPMAN4 = {
     '426761007', '713422000', '251166008', '233897008', '17366009', '427084000',
   ),
   'SB': ('426177001',),
-  'SR': ('426783006', '427393009'),
+  'SR': (NSR, '427393009'),
 }  # fmt: skip
 
 _INFARCTION = (
@@ -119,12 +134,15 @@ class LabelTask(NamedTuple):
     positive: [K, A] uint8, 1 where the statement makes the class positive.
     unclear: [K, A] uint8, 1 where the statement, without a positive one,
       leaves the class undecided.
+    excluding: [K, A] uint8, 1 where the statement contradicts the class: with
+      both, it is undecided.
     labelled_only: whether records without any positive class are dropped.
   """
 
   classes: tuple[str, ...]
   positive: np.ndarray
   unclear: np.ndarray
+  excluding: np.ndarray
   labelled_only: bool
 
 
@@ -161,7 +179,7 @@ def scp_names() -> list[str]:
 def snomed_names() -> list[str]:
   """Stored label names of CinC 2021."""
   codes = [row['code'] for row in snomed_codes()]
-  return [*codes, NINGBO_AF_OR_AFL, UNKNOWN_CODE]
+  return [*codes, NINGBO_AF_OR_AFL, PTBXL_NORM_OR_SR, UNKNOWN_CODE]
 
 
 def encode_scp(codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -188,22 +206,26 @@ def encode_snomed(
     codes: SNOMED CT codes; duplicates and empty strings are ignored, a code
       in no table sets `UNKNOWN_CODE`.
     source: folder name of the source; codes that never occur there are not
-      annotated and get mask 0.
+      annotated and get mask 0. The challenge's counts miss some (two codes of
+      `ptb`): a label that is set was annotated.
   """
   position = {name: i for i, name in enumerate(snomed_names())}
   labels = np.zeros(len(position), np.uint8)
   for code in {code for code in codes if code}:
-    if source == 'ningbo' and code == AFL:
-      code = NINGBO_AF_OR_AFL
+    code = _POOLED.get((source, code), code)
     labels[position.get(code, position[UNKNOWN_CODE])] = 1
-  return labels, _annotated(source).copy()
+  return labels, _annotated(source) | labels
 
 
 @functools.cache
 def _annotated(source: str) -> np.ndarray:
-  mask = [row['code'] != AFL or source != 'ningbo' for row in snomed_codes()]
-  mask = [m and int(row[source]) > 0 for m, row in zip(mask, snomed_codes())]
-  return np.array([*mask, source == 'ningbo', True], np.uint8)
+  mask = [
+    int(row[source]) > 0 and (source, row['code']) not in _POOLED
+    for row in snomed_codes()
+  ]
+  return np.array(
+    [*mask, source == 'ningbo', source == 'ptb-xl', True], np.uint8
+  )
 
 
 def _ptbxl_classes(task: str) -> dict[str, tuple[str, ...]]:
@@ -230,8 +252,10 @@ def _scored_classes() -> dict[str, tuple[str, ...]]:
   for code in names:
     group = next((g for g in MERGED if code in g), (code,))
     classes.setdefault('|'.join(names[c] for c in group), group)
-  # The challenge itself takes Ningbo's flutters for flutters.
-  return classes | {'AFL': (AFL, NINGBO_AF_OR_AFL)}
+  # The challenge itself takes Ningbo's flutters for flutters, and either
+  # statement of PTB-XL for sinus rhythm.
+  own = {'AFL': (AFL, NINGBO_AF_OR_AFL), 'NSR': (NSR, PTBXL_NORM_OR_SR)}
+  return classes | own
 
 
 def _classes(task: str, label_names) -> dict[str, tuple[tuple, tuple]]:
@@ -246,8 +270,10 @@ def _classes(task: str, label_names) -> dict[str, tuple[tuple, tuple]]:
     classes = _ptbxl_classes(task)
   elif task == 'scored':
     classes = _scored_classes()
-  elif task in ('cpsc9', 'chapman4'):
-    classes = CPSC9 if task == 'cpsc9' else CHAPMAN4
+  elif task == 'cpsc9':
+    classes = CPSC9
+  elif task == 'chapman4':
+    classes = CHAPMAN4
   elif set(task.split(',')) <= set(label_names):
     classes = {name: (name,) for name in task.split(',')}
   else:
@@ -255,7 +281,10 @@ def _classes(task: str, label_names) -> dict[str, tuple[tuple, tuple]]:
       f'no label task {task!r}; choose one of {", ".join(TASKS)}, or stored '
       'labels separated by commas'
     )
-  return {name: (positive, ()) for name, positive in classes.items()}
+  found = {name: (positive, ()) for name, positive in classes.items()}
+  if task == 'chapman4':  # NORM says nothing about the rhythm
+    found['SR'] = (CHAPMAN4['SR'], (PTBXL_NORM_OR_SR,))
+  return found
 
 
 def make_task(task: str, label_names: Sequence[str]) -> LabelTask:
@@ -283,8 +312,20 @@ def make_task(task: str, label_names: Sequence[str]) -> LabelTask:
       f'task {task!r} needs {", ".join(absent) or "labels"}; the data set has '
       + (', '.join(label_names) or 'none')
     )
+  excluding = np.zeros_like(positive)
+  if task == 'chapman4':
+    excluding = positive.any(axis=0) & ~positive.astype(bool)
+  elif task == 'cpsc9':
+    normal = list(classes).index('N')
+    excluding[normal] = 1 - positive[normal]
   labelled_only = task in (*_PTBXL_TASKS, 'cpsc9', 'chapman4')
-  return LabelTask(tuple(classes), positive, unclear, labelled_only)
+  return LabelTask(
+    tuple(classes),
+    positive,
+    unclear,
+    excluding.astype(np.uint8),
+    labelled_only,
+  )
 
 
 def apply(
@@ -301,9 +342,11 @@ def apply(
     label [..., K] float32 in {0, 1}, and mask [..., K] float32: 1 where the
     class is annotated and not in doubt.
   """
-  found = _any(labels, task.positive)
+  stated = _any(labels, task.positive)
   annotated = _any(label_mask, task.positive)
-  doubtful = _any(labels, task.unclear) & ~found
+  contradicted = stated & _any(labels, task.excluding)
+  doubtful = _any(labels, task.unclear) & ~stated | contradicted
+  found = stated & ~contradicted
   return found.astype(np.float32), (annotated & ~doubtful).astype(np.float32)
 
 

@@ -148,6 +148,70 @@ def test_pooled_flutter_of_ningbo():
   assert _snomed('AFL', 'georgia', labels.AFL) == ({'AFL'}, set())
 
 
+def test_normal_or_sinus_rhythm_of_ptbxl():
+  nsr, brady = labels.NSR, '426177001'
+  assert _snomed('scored', 'ptb-xl', nsr)[0] == {'NSR'}
+  for code in (nsr, '164865005'):  # alone, or with an infarction
+    found, masked = _snomed('cpsc9', 'ptb-xl', nsr, code)
+    assert found == set() and 'N' in masked
+  found, masked = _snomed('chapman4', 'ptb-xl', nsr)
+  assert found == set() and masked == {'SR'}
+  found, masked = _snomed('chapman4', 'ptb-xl', nsr, brady)
+  assert found == {'SB'} and masked == {'SR'}
+  assert _snomed('chapman4', 'ptb-xl', nsr, '427393009')[0] == {'SR'}
+
+
+def test_normal_is_nothing_but_normal():
+  nsr = labels.NSR
+  found, masked = _snomed('cpsc9', 'cpsc_2018', nsr)
+  assert found == {'N'} and not masked
+  # With low voltages, an infarction, an unknown code or another class.
+  for code in ('251146004', '164865005', '1', '59118001'):
+    found, masked = _snomed('cpsc9', 'chapman_shaoxing', nsr, code)
+    assert 'N' not in found and 'N' in masked
+  assert found == {'RBBB'} and 'RBBB' not in masked
+
+
+def test_groups_of_chapman_exclude_each_other():
+  sinus = ('426783006', '427084000')  # sinus rhythm, sinus tachycardia
+  found, masked = _snomed('chapman4', 'georgia', *sinus)
+  assert found == set() and masked == {'GSVT', 'SR'}
+  assert _snomed('chapman4', 'georgia', sinus[0], '427393009')[0] == {'SR'}
+
+
+def test_a_label_that_is_set_was_annotated():
+  for code in ('251146004', '427393009'):  # never in `ptb`, say the counts
+    assert COUNTS[code]['ptb'] == '0'
+    stored, mask = labels.encode_snomed([code], 'ptb')
+    position = labels.snomed_names().index(code)
+    assert stored[position] == mask[position] == 1
+    assert not labels.encode_snomed([], 'ptb')[1][position]
+
+
+def test_codes_of_real_headers(recordings):
+  from ecgjax.data import raw_folder, readers
+
+  root = recordings / 'cinc2021' / 'training'
+  names = labels.snomed_names()
+  groups = {}
+  for path in sorted(root.rglob('*.hea')):
+    comments = readers.read_wfdb(path.with_suffix(''), str(root)).comments
+    codes = raw_folder.header_fields(comments)['dx'].split(',')
+    source = path.relative_to(root).parts[0]
+    stored, mask = labels.encode_snomed(codes, source)
+    assert (stored <= mask).all(), path.stem  # two of ten `ptb` had 1 and 0
+    for name in ('cpsc9', 'chapman4'):
+      task = labels.make_task(name, names)
+      label, known = labels.apply(task, stored, mask)
+      assert (label <= known).all()
+      found = {task.classes[k] for k in np.flatnonzero(label)}
+      groups[path.stem, name] = found
+      assert name == 'cpsc9' or len(found) < 2, path.stem
+  assert groups['HR00008', 'cpsc9'] == set()  # an infarction
+  assert groups['HR00002', 'chapman4'] == {'SB'}
+  assert groups['A0001', 'cpsc9'] == {'RBBB'}
+
+
 def test_unknown_codes_and_empty_fields_do_not_stop_anything():
   stored, mask = labels.encode_snomed(
     ['', '251238007', '6180003', '426783006', '426783006'], 'chapman_shaoxing'
@@ -181,8 +245,8 @@ def test_apply_against_loops():
   rng = np.random.default_rng(0)
   task = labels.LabelTask(
     ('a', 'b', 'c'),
-    rng.integers(0, 2, (3, 300)).astype(np.uint8),
-    rng.integers(0, 2, (3, 300)).astype(np.uint8),
+    *rng.integers(0, 2, (2, 3, 300)).astype(np.uint8),
+    (rng.random((3, 300)) < 0.3).astype(np.uint8),
     False,
   )
   # Full rows as well: 300 statements overflow a sum of uint8.
@@ -192,8 +256,10 @@ def test_apply_against_loops():
   for n in range(6):
     for k in range(3):
       on = [i for i in range(300) if stored[n, i]]
-      found = any(task.positive[k, i] for i in on)
-      doubt = any(task.unclear[k, i] for i in on) and not found
+      stated = any(task.positive[k, i] for i in on)
+      against = any(task.excluding[k, i] for i in on)
+      found = stated and not against
+      doubt = against if stated else any(task.unclear[k, i] for i in on)
       known = any(task.positive[k] * annotated[n])
       assert label[n, k] == found
       assert mask[n, k] == (known and not doubt)
