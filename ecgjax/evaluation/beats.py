@@ -10,6 +10,8 @@ import numpy as np
 from scipy import interpolate, ndimage, signal
 
 REFRACTORY = 0.25  # s, least distance of two beats
+_BAND = (5, 25)  # Hz, of a QRS
+_BELOW_NYQUIST = 0.9
 _THRESHOLD = 0.3  # of the typical height of a QRS
 _BLOCK = 1.5  # s, holds at least one beat from 40 beats/min on
 _FINE = 1000.0  # Hz, where the median beat is sampled
@@ -46,7 +48,8 @@ def r_peaks(ecg: np.ndarray, rate: float) -> np.ndarray:
   Returns:
     [N] times of the humps, in samples (with a fraction), ascending.
   """
-  band = signal.butter(2, (5, 25), 'bandpass', fs=rate, output='sos')
+  top = min(_BAND[1], _BELOW_NYQUIST * rate / 2)  # 50 Hz is slow enough
+  band = signal.butter(2, (_BAND[0], top), 'bandpass', fs=rate, output='sos')
   quick = signal.sosfiltfilt(band, ecg, axis=0)
   power = np.square(quick).sum(axis=1)
   height = np.sqrt(ndimage.gaussian_filter1d(power, 0.02 * rate))  # [L]

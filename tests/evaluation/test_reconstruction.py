@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import signal, stats
 
 from ecgjax import leads
 from ecgjax.evaluation import beats, bootstrap, reconstruction
@@ -126,6 +126,16 @@ def test_r_peaks_are_those_of_the_simulator(simulated):
     assert len(true) >= 0.9 * len(times), name
     assert len(peaks) <= len(times) + 2, name
     assert np.abs(np.median(peaks[found] - times[true])) < 3
+
+
+def test_r_peaks_at_the_lowest_rate(simulated):
+  """50 Hz, where 25 Hz, the end of the band, is half the rate."""
+  ecg, _ = simulated
+  for x in ecg:
+    slow = signal.decimate(x, 2, ftype='fir', axis=0)
+    found, expected = beats.r_peaks(slow, 50), beats.r_peaks(x, RATE)
+    pairs, _ = beats.match(found / 50, expected / RATE, 0.02)
+    assert len(pairs) == len(found) == len(expected)
 
 
 def test_r_peaks_of_silence_and_of_short_records():
