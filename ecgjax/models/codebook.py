@@ -93,6 +93,10 @@ def create(key, size: int, dim: int, cosine: bool = False) -> VQState:
 def vq_assign(embed, z):
   """Index of the nearest code; the lowest one among equals.
 
+  A code that is not finite is nobody's nearest (it would be everybody's, since
+  a comparison with nan holds for none); if none is finite, the index is 0 and
+  what is looked up there is not finite either.
+
   The mean of the codebook is subtracted from both sides, or rounding decides
   where the spread is small against the offset.
 
@@ -104,10 +108,12 @@ def vq_assign(embed, z):
     [...] int32.
   """
   embed, z = wide(embed), wide(z)
-  centre = embed.mean(axis=0)
-  embed, z = embed - centre, z - centre
+  finite = jnp.isfinite(embed).all(axis=-1)
+  centre = embed.mean(axis=0, where=finite[:, None])
+  embed, z = jnp.where(finite[:, None], embed - centre, 0), z - centre
   product = jnp.matmul(z, embed.T, precision='highest')
   distance = jnp.sum(embed * embed, axis=-1) - 2 * product
+  distance = jnp.where(finite, distance, jnp.inf)
   return jnp.argmin(distance, axis=-1).astype(jnp.int32)
 
 

@@ -38,6 +38,21 @@ def test_assign_takes_the_lowest_of_equals():
   np.testing.assert_array_equal(assign(embed, z), [0, 1, 0])
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_broken_code_is_nobodys_nearest(value):
+  embed, z = tokens(4)[:K], tokens(5)
+  broken = embed.copy()
+  broken[[0, 3]] = 1e3  # nobody's
+  expected = nearest(broken, z)
+  broken[0, 1] = broken[3] = value
+  np.testing.assert_array_equal(assign(broken, z), expected)
+  assert len(set(expected)) > 2
+  broken[:] = value  # and no silence where none is left
+  found = vq_apply(broken, z)
+  assert not np.isfinite(found[0]).any()
+  assert not np.isfinite(found[2])
+
+
 def test_02_straight_through():
   z, e = jnp.asarray(tokens(1, 1)), jnp.asarray(tokens(2, 1))
   by_z, by_e = jax.jit(jax.jacobian(cb.straight_through, (0, 1)))(z, e)
