@@ -70,17 +70,24 @@ def read(base: str, root: str, header: wfdb_header.Header, max_samples: int):
       base, physical=False, smooth_frames=False, ignore_skew=True
     )
     totals = [int(ecg.sum()) for ecg in record.e_d_signal]
-    skew = max(signal.skew for signal in signals)
-    if skew or any(signal.frames > 1 for signal in signals):
-      ecg = wfdb.rdrecord(base, physical=False).d_signal.T
-      ecg = ecg[:, : ecg.shape[1] - skew]  # where all leads were recorded
-    else:
-      ecg = np.stack(record.e_d_signal)
+    frames = [
+      row.reshape(-1, signal.frames)
+      for row, signal in zip(record.e_d_signal, signals)
+    ]
   except Exception as error:  # whatever a hostile file makes it raise
     detail = ' '.join(str(error).split())[:200]
     raise BadRecord('unreadable', f'wfdb: {detail}') from None
-  missing = np.stack(
-    [row == _MISSING.get(signal.format) for row, signal in zip(ecg, signals)]
+  # Of several samples in a frame the mean, as the package has it, but none
+  # where one of them is missing: the package averages that one as a value.
+  missing = _aligned(
+    [
+      (part == _MISSING.get(signal.format)).any(axis=1)
+      for part, signal in zip(frames, signals)
+    ],
+    signals,
+  )
+  ecg = _aligned(
+    [(part.sum(axis=1) / part.shape[1]).astype(int) for part in frames], signals
   )
   gain = np.array([signal.gain for signal in signals])
   baseline = np.array([float(signal.baseline) for signal in signals])
@@ -91,6 +98,13 @@ def read(base: str, root: str, header: wfdb_header.Header, max_samples: int):
   values = np.where(missing, np.nan, ecg - baseline[:, None])
   samples, gain = resample.fit_int16(values.T, gain)
   return samples.T, gain, np.zeros_like(baseline), totals
+
+
+def _aligned(rows, signals) -> np.ndarray:
+  """[C, T] of the frames in which all leads were recorded, skew undone."""
+  skew = [signal.skew for signal in signals]
+  length = min(map(len, rows)) - max(skew)
+  return np.stack([row[s : s + length] for row, s in zip(rows, skew)])
 
 
 def _check_file(base, root, header, name, max_samples):
