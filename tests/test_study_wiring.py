@@ -291,6 +291,11 @@ def test_arms_change_what_their_names_say(monkeypatch, tmp_path):
   assert fields('best_of_both') == {
     'supervised': {'mixup': 0.3}, 'data': {'extra': extra},
   }  # fmt: skip
+  monkeypatch.setattr(
+    augmentation, 'best_arms', lambda *_: ('input_smote', 'latent_mix')
+  )
+  both = ('input_smote by input_smote of fold', *extra)
+  assert fields('best_of_both') == {'data': {'extra': both}}
   for arm, operator in (
     ('input_smote', 'input_smote'), ('reconstruction', 'reconstruction'),
     ('latent_smote', 'F'), ('prior', 'prior'), ('simulator', 'simulator'),

@@ -11,6 +11,7 @@ from ecgjax.methods import lcd
 pytestmark = pytest.mark.usefixtures('short_vgg')
 ROWS = 8
 PAIRS = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
+BALANCED = {'gamma': 1e-4}  # no gradient hides behind the decorrelation's
 VARIANT = {
   'lead_pair': 'per_sample',
   'separate_bn': False,
@@ -19,6 +20,12 @@ VARIANT = {
   'exclusive_start': True,
   'tau': 0.9,
 }
+
+
+def test_weights_are_those_of_the_paper():
+  options = make_config().lcd
+  assert options.gamma == 0.005 and options.off_diagonal_weight == 0.0051
+  assert options.tau == 0.996
 
 
 def lead_pairs(key, options):
@@ -84,8 +91,10 @@ def expected(params, state, target, views, config):
   cov = 0.0051 * (np.sum(c**2) - np.sum(diagonal**2))
   cov += options.cov_on_diagonal * np.sum((diagonal - 1) ** 2)
   parts = {
-    'loss_intra': away(q1), 'loss_inter': away(q2), 'loss_cov': 0.005 * cov,
-  }  # fmt: skip
+    'loss_intra': away(q1),
+    'loss_inter': away(q2),
+    'loss_cov': options.gamma * cov,
+  }
   new['predictor'] = {'batch_stats': stats}
   value = sum(parts.values())
   parts['constant_loss'] = 2 * (
@@ -94,7 +103,7 @@ def expected(params, state, target, views, config):
   return value, parts, new, target_state
 
 
-@pytest.mark.parametrize('changes', [{}, VARIANT], ids=['default', 'variant'])
+@pytest.mark.parametrize('changes', [BALANCED, VARIANT])
 def test_step_equals_numpy(changes):
   config = make_config(**changes)
   config.batch_size = 12

@@ -20,9 +20,10 @@ def double(tree):
 def shake(tree, seed: int):
   """The tree with every number changed, so that no two networks are alike."""
   rng = np.random.default_rng(seed)
-  move = lambda x: (
-    np.asarray(x * (1 + 0.2 * rng.random(x.shape)), x.dtype)
-    + np.asarray(0.05 * rng.random(x.shape), x.dtype)
+  # To both sides: what all units share would hide what they do not.
+  uniform = lambda x, width: width * (rng.random(x.shape) - 0.5)
+  move = lambda x: np.asarray(
+    x * (1 + uniform(x, 0.2)) + uniform(x, 0.05), x.dtype
   )
   return jax.tree.map(move, tree)
 
