@@ -6,7 +6,9 @@
 
 Arms: untrained encoder + probe, training from scratch, LCD + probe, LCD +
 fine-tuning; nested label subsets; several seeds, each with a pretraining of its
-own. Resumes run by run.
+own. Labels of validation, on which rates, checkpoints, C and thresholds are
+chosen, are part of the number of labels: a subset of the same share
+(--config.study.validation=full: all of them, not counted). Resumes run by run.
 
 Arguments: dataset=synthetic|ptbxl, preset=
   small  fractions 1, 5, 10, 25, 100 %, 3 seeds, ONE learning rate per arm and

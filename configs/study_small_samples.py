@@ -10,8 +10,10 @@ Atrial fibrillation, flutter, premature beats, first-degree AV block and
 infarction; AUROC against the number of labelled training ECGs, per task and in
 the mean. Arms: untrained encoder + probe, training from scratch, longitudinal
 patient contrast + probe, the same + fine-tuning; nested subsets; several seeds,
-each with a pretraining of its own. Labels with fewer than 10 positive or 10
-negative test patients are not reportable. Resumes run by run.
+each with a pretraining of its own. Validation labels are part of the number
+(--config.study.validation=full: all of them, not counted). Labels with fewer
+than 10 positive or 10 negative test patients are not reportable. Resumes run by
+run.
 
 Arguments: dataset=synthetic|ptbxl|cinc2021, preset=
   small  one model with five outputs; n = 50, 100 and all; 3 seeds, ONE learning

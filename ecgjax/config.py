@@ -263,6 +263,8 @@ def label_study(config, **fields) -> None:
     'fractions': (),  # of the labelled training records
     'num_records': (),  # absolute sizes instead; 0: all
     'seeds': (0, 1, 2),
+    'validation': 'budget',  # its labels count; or 'full': they do not
+    'margin': 0.01,  # of macro AUROC; equality is claimed within it alone
     'scratch_learning_rates': (1e-3,),
     'finetune_learning_rates': (1e-3,),
     'attribution': False,  # where classifiers look; with LUDB if ludb_dir

@@ -342,7 +342,8 @@ def summary(results: dict) -> str:
     headline = 'macro_auroc_all'
   lines = [
     f'Test {headline} of {results["num_examples"]} {kind} of '
-    f'{results["num_patients"]} patients, 95 % intervals by patient:'
+    f'{results["num_patients"]} patients, 95 % intervals over '
+    f'{tables.resampled(results["bootstrap"])}:'
   ]
   for name, arm in results['arms'].items():
     lines.append(f'  {name:24} {tables.cell(arm["metrics"][headline])}')

@@ -130,6 +130,20 @@ def test_rival_is_the_best_classical_arm_of_validation():
   assert best(records, ['none', 'prior'], (0, 1)) == ''
 
 
+def test_codec_arms_meet_what_is_cheap_directly():
+  pairs = augmentation_summary.direct(
+    ['latent_mix', 'prior'],
+    ['none', 'oversampling', 'mixup', 'reconstruction', 'latent_mix', 'prior'],
+    'mixup',
+  )
+  others = ['reconstruction', 'oversampling', 'mixup']
+  assert pairs == [(a, b) for a in ('latent_mix', 'prior') for b in others]
+  arms = ['none', 'reconstruction', 'latent_mix']
+  assert augmentation_summary.direct(['latent_mix'], arms, '') == [
+    ('latent_mix', 'reconstruction')
+  ]
+
+
 def test_changes_are_merged_field_by_field():
   one, two = {'a': {'x': 1, 'y': 2}, 'b': 3}, {'a': {'y': 5}}
   assert augmentation_fold.changed(one, two) == {'a': {'x': 1, 'y': 5}, 'b': 3}

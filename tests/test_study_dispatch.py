@@ -8,7 +8,7 @@ import pytest
 
 from configs import study_label_efficiency as study_config
 from ecgjax import study
-from ecgjax.studies import base, label_efficiency
+from ecgjax.studies import base, label_subsets
 
 
 def make_config(**fields):
@@ -53,7 +53,7 @@ def test_finished_cells_are_not_run_again(tmp_path, monkeypatch):
 
 
 def test_subset_sizes():
-  sizes = lambda n, **fields: label_efficiency.subset_sizes(
+  sizes = lambda n, **fields: label_subsets.subset_sizes(
     make_config(**fields).study, n
   )
   assert sizes(9, fractions=(0.05, 1.0)) == [

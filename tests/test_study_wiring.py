@@ -11,6 +11,7 @@ from ecgjax.studies import (
   augmentation_fold,
   base,
   label_efficiency,
+  label_subsets,
 )
 
 PARTS = ('train', 'validation', 'test')
@@ -114,7 +115,10 @@ def test_encoders_are_those_before_and_after_the_pretraining(
 
 
 def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
-  """Features of the subset's rows, in stored order; encoder of the seed."""
+  """Features of the subset's rows, in stored order; encoder of the seed.
+
+  Of training and, of the labels it may choose with, of validation.
+  """
   config = make_config(
     study_label_efficiency, scratch_learning_rates=(1.0,),
     finetune_learning_rates=(2.0,), attribution=False,
@@ -134,17 +138,25 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
       'missing_labels': [],
     }  # fmt: skip
 
+  def validation_manifest(study, data, seed, size):
+    assert study == config.study and (seed, size) == (7, {'fraction': 0.3})
+    return {'record_ids': ['r5', 'r0'], 'sha256': '', 'num_records': 2}
+
   def open_split(builder, name, config, records):
-    assert (builder, name) == ('builder', 'train')
-    return f'subset {" ".join(records)}'
+    assert builder == 'builder'
+    return f'{name} subset {" ".join(records)}'
 
   def probe_scores(recipe, train, validation, test, splits):
-    seen['probe'].append((train.tolist(), validation, test, splits['train']))
+    seen['probe'].append(
+      (train.tolist(), validation.tolist(), test, splits['train'],
+       splits['validation'])
+    )  # fmt: skip
     return 'probe scores'
 
   def train_classifier(
     config, data, folder, arm, *, seed, init_from, learning_rates
   ):
+    assert data.labelled['validation'] == 'validation subset r5 r0'
     seen['classifier'].append(
       (arm, data.labelled['train'], folder, seed, init_from, learning_rates)
     )
@@ -154,8 +166,9 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
     seen.update(scores=scores, splits=splits, arm=arm)
     return {}, {}
 
+  monkeypatch.setattr(label_subsets, 'validation_manifest', validation_manifest)
   monkeypatch.setattr(
-    module.table_lib, 'read_table',
+    label_subsets.table_lib, 'read_table',
     lambda *_: {'patient_id': np.array([f'p{i}' for i in range(9)])},
   )  # fmt: skip
   monkeypatch.setattr(module.splits_lib, 'label_subset', label_subset)
@@ -175,31 +188,34 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
     folder=tmp_path / 'pretrain-seed7', digest='', examples_per_second=1,
     features={
       arm: {
-        'train': offset + np.arange(6), 'validation': f'{arm} validation',
+        'train': offset + np.arange(6),
+        'validation': 100 + offset + np.arange(6),
         'test': f'{arm} test',
       }
       for arm, offset in (('random_probe', 10), ('probe', 20))
     },
   )  # fmt: skip
-  module._run_cell(
-    config, make_data(), encoders, tmp_path, 7, {'fraction': 0.3}
-  )
+  data = make_data()
+  data.labelled['validation'] = types.SimpleNamespace(record_ids=IDS)
+  module._run_cell(config, data, encoders, tmp_path, 7, {'fraction': 0.3})
   assert seen['subset'] == (7, {'fraction': 0.3})
   assert seen['probe'] == [
-    ([11, 14], 'random_probe validation', 'random_probe test', 'subset r4 r1'),
-    ([21, 24], 'probe validation', 'probe test', 'subset r4 r1'),
-  ]
+    ([11, 14], [110, 115], 'random_probe test', 'train subset r4 r1',
+     'validation subset r5 r0'),
+    ([21, 24], [120, 125], 'probe test', 'train subset r4 r1',
+     'validation subset r5 r0'),
+  ]  # fmt: skip
   pretrained = str(encoders.folder)
   assert seen['classifier'] == [
-    ('scratch', 'subset r4 r1', tmp_path, 7, '', (1.0,)),
-    ('finetune', 'subset r4 r1', tmp_path, 7, pretrained, (2.0,)),
+    ('scratch', 'train subset r4 r1', tmp_path, 7, '', (1.0,)),
+    ('finetune', 'train subset r4 r1', tmp_path, 7, pretrained, (2.0,)),
   ]
   assert seen['scores'] == {
     'random_probe': 'probe scores', 'scratch': 'scratch scores',
     'probe': 'probe scores', 'finetune': 'finetune scores',
   }  # fmt: skip
   assert seen['arm'] == 'finetune'
-  assert seen['splits']['validation'] == 'validation'
+  assert seen['splits']['validation'] == 'validation subset r5 r0'
   assert seen['splits']['test'] == 'test'
 
 

@@ -13,6 +13,7 @@ from ecgjax.evaluation import bootstrap
 from ecgjax.evaluation import metrics as metrics_lib
 
 BASELINE = 'random_probe'
+EQUIVALENT = 'macro_auroc'  # the metric that a margin is about
 
 
 class _Arm(NamedTuple):
@@ -39,11 +40,13 @@ def evaluate_arms(
   label_mask: np.ndarray | None = None,
   draws: int = bootstrap.DRAWS,
   seed: int = 0,
+  margin: float = 0.0,
 ) -> dict:
   """Metrics, intervals and paired differences of several arms.
 
-  With several training seeds a metric is averaged over seeds inside each
-  draw; the standard deviation between seeds stands beside it.
+  With several training seeds a metric is averaged over seeds, and all intervals
+  and p values are over patients and seeds (`bootstrap.seed_weights`); the
+  standard deviation between seeds stands beside it.
 
   Args:
     arms: arm name -> test probabilities, [N, K] or [S, N, K] for S seeds.
@@ -60,18 +63,21 @@ def evaluate_arms(
     draws: number of bootstrap draws; the smallest p is 2 / (draws + 1), so
       that Holm at 5 % over m comparisons needs at least 40 m draws.
     seed: of the draws.
+    margin: of `bootstrap.equivalence` of the macro AUROC; 0: no such test.
 
   Returns:
     A dict without NaN, ready for JSON:
     `metrics` and `per_class` (of `method`), `arms` (arm -> both), `differences`
-    ('a-b' -> metric -> value, ci95, p, p_holm), `differences_per_class` ('a-b'
-    -> label -> the same) and `bootstrap` (draws, seed, patients, and per label
-    the draws that lacked a class). `macro_*` are over labels with enough
-    support, `macro_auroc_all` over every label with both classes; where there
-    is no such label the value is null.
+    ('a-b' -> metric -> value, ci95, p, p_holm; with a margin `macro_auroc` has
+    `equivalence`, its p_holm over all pairs), `differences_per_class` ('a-b' ->
+    label -> the same) and `bootstrap` (draws, seed, patients, number of seeds,
+    and per label the draws that lacked a class). `macro_*` are over labels with
+    enough support, `macro_auroc_all` over every label with both classes; where
+    there is no such label the value is null.
 
   Raises:
-    ValueError: if the baseline or the method is missing or arrays disagree.
+    ValueError: if the baseline or the method is missing, arrays disagree, or
+      arms have different numbers of seeds.
   """
   if thresholds is not None and set(thresholds) != set(arms):
     raise ValueError(
@@ -91,16 +97,20 @@ def evaluate_arms(
     cuts = np.full((len(scores), len(class_names)), np.nan)
     if thresholds is not None:
       cuts[:] = thresholds[name]
+    weights = bootstrap.seed_weights(len(scores), draws, seed)
     evaluated[name] = _evaluate(
-      truth, scores, keep, counts, cuts, support['supported']
+      truth, scores, keep, counts, cuts, support['supported'], weights
     )
+  seeds = {name: len(arm.points) for name, arm in evaluated.items()}
+  if len(set(seeds.values())) > 1:
+    raise ValueError(f'arms have different numbers of seeds: {seeds}')
   return {
     **_describe(evaluated[method], class_names, support),
     'arms': {
       name: _describe(arm, class_names, support)
       for name, arm in evaluated.items()
     },
-    'differences': _macro_differences(evaluated, pairs),
+    'differences': _macro_differences(evaluated, pairs, margin),
     'differences_per_class': _class_differences(
       evaluated, pairs, class_names, support['supported']
     ),
@@ -108,6 +118,7 @@ def evaluate_arms(
       'draws': draws,
       'seed': seed,
       'num_patients': len(np.unique(np.asarray(patients))),
+      'num_seeds': seeds[method],
       'skipped_draws': {
         name: int(np.isnan(evaluated[method].draws[0, k]).sum())
         for k, name in enumerate(class_names)
@@ -129,24 +140,26 @@ def _pairs(arms, method, baseline, comparisons) -> list[tuple[str, str]]:
   return pairs
 
 
-def _evaluate(labels, scores, keep, counts, thresholds, supported) -> _Arm:
+def _evaluate(
+  labels, scores, keep, counts, thresholds, supported, weights
+) -> _Arm:
   """Points, draws and macro means of one arm."""
   points, draws = bootstrap.label_draws(
-    labels, scores, keep, counts, thresholds
+    labels, scores, keep, counts, thresholds, weights
   )
   names = metrics_lib.METRICS
   chosen = {f'macro_{name}': (m, supported) for m, name in enumerate(names)}
   chosen['macro_auroc_all'] = (0, np.ones_like(supported))
   macro_points, macro_draws, num_labels = {}, {}, {}
   for name, (m, subset) in chosen.items():
-    defined = subset & ~np.isnan(points[0, m])
+    defined = subset & ~np.isnan(points[:, m]).any(axis=0)
     num_labels[name] = int(defined.sum())
     if defined.any():
       macro_points[name] = points[:, m, defined].mean(axis=1)  # [S]
       macro_draws[name] = bootstrap.macro_draws(
         points[:, m, defined].mean(axis=0), draws[m, defined]
       )
-    elif m == 0 or np.isfinite(points[0, m]).any():
+    elif m == 0 or np.isfinite(points[:, m]).all(axis=0).any():
       macro_points[name] = macro_draws[name] = None
   # Labels may be annotated for parts of the records only.
   calibration = np.mean(
@@ -169,7 +182,7 @@ def _describe(arm: _Arm, class_names, support) -> dict:
     entries = {
       name: _entry(arm.points[:, m, k], arm.draws[m, k])
       for m, name in enumerate(metrics_lib.METRICS)
-      if not np.isnan(arm.points[0, m, k])
+      if not np.isnan(arm.points[:, m, k]).any()
     }
     counts = {
       name: bool(v[k]) if name == 'supported' else int(v[k])
@@ -196,8 +209,12 @@ def _describe(arm: _Arm, class_names, support) -> dict:
 
 
 def _entry(points: np.ndarray, draws: np.ndarray) -> dict:
-  """{'value', 'ci95'}, and the spread between seeds where there are several."""
-  entry = {'value': float(points.mean()), 'ci95': bootstrap.interval(draws)}
+  """{'value', 'ci95'}, and the spread between seeds where there are several.
+
+  All metrics lie in [0, 1]; a weighted mean over seeds need not.
+  """
+  inside = np.clip(draws, 0, 1)
+  entry = {'value': float(points.mean()), 'ci95': bootstrap.interval(inside)}
   if len(points) > 1:
     entry['seed_sd'] = float(points.std(ddof=1))
     entry['num_seeds'] = len(points)
@@ -206,7 +223,7 @@ def _entry(points: np.ndarray, draws: np.ndarray) -> dict:
 
 def _difference(points_a, points_b, draws_a, draws_b) -> dict:
   """{'value', 'ci95', 'p'} of a minus b on the same draws."""
-  change = draws_a - draws_b
+  change = np.clip(draws_a - draws_b, -1, 1)
   return {
     'value': float(points_a.mean() - points_b.mean()),
     'ci95': bootstrap.interval(change),
@@ -223,7 +240,7 @@ def _correct(table: dict, name: str) -> None:
     table[row][name] |= {'p_holm': p, 'family_size': len(adjusted)}
 
 
-def _macro_differences(arms: dict[str, _Arm], pairs) -> dict:
+def _macro_differences(arms: dict[str, _Arm], pairs, margin) -> dict:
   """Differences of macro metrics; one Holm family per metric (column)."""
   table = {}
   for a, b in pairs:
@@ -238,6 +255,19 @@ def _macro_differences(arms: dict[str, _Arm], pairs) -> dict:
     }  # fmt: skip
   for name in sorted({name for row in table.values() for name in row}):
     _correct(table, name)
+  if margin:
+    tests = {
+      (a, b): bootstrap.equivalence(
+        arms[a].macro_draws[EQUIVALENT] - arms[b].macro_draws[EQUIVALENT],
+        margin,
+      )
+      for a, b in pairs
+      if EQUIVALENT in table[f'{a}-{b}']
+    }
+    adjusted = bootstrap.holm({pair: t['p'] for pair, t in tests.items()})
+    for (a, b), test in tests.items():
+      test |= {'p_holm': adjusted[a, b], 'family_size': len(tests)}
+      table[f'{a}-{b}'][EQUIVALENT]['equivalence'] = test
   return table
 
 
@@ -253,7 +283,7 @@ def _class_differences(arms, pairs, class_names, supported) -> dict:
           first.draws[m, k], second.draws[m, k],
         )
         for m, name in enumerate(metrics_lib.METRICS)
-        if not np.isnan(first.points[0, m, k] + second.points[0, m, k])
+        if not np.isnan(first.points[:, m, k] + second.points[:, m, k]).any()
       }  # fmt: skip
   for name in metrics_lib.METRICS:
     _correct(table, name)

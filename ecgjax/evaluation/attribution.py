@@ -172,8 +172,8 @@ def measure(
   """Mean shares per class and over all of them, with intervals.
 
   Args:
-    runs: from `shares` on the same recordings, one for each training seed; a
-      recording's share is the mean over the seeds.
+    runs: from `shares` on the same recordings, one for each training seed;
+      intervals are over patients and seeds.
     models: names; the first is the one under test, differences are the first
       minus each other.
     draws: of the patient bootstrap.
@@ -183,7 +183,7 @@ def measure(
     (class -> why), `completeness_gap` (model -> the largest of the runs).
   """
   found = {
-    name: _mean_over_runs([run['shares'][name] for run in runs])
+    name: _over_runs([run['shares'][name] for run in runs])
     for name in runs[0]['shares']
   }
   classes = {
@@ -212,13 +212,13 @@ def measure(
   return result
 
 
-def _mean_over_runs(runs: Sequence[Sequence[Mapping]]) -> list[dict]:
-  """One dict for each recording that has a share in every run."""
+def _over_runs(runs: Sequence[Sequence[Mapping]]) -> list[dict]:
+  """For each recording that has a share in every run: name -> [S] values."""
   by_row = [{one['row']: one for one in run} for run in runs]
   common = set.intersection(*(set(rows) for rows in by_row))
   return [
     {
-      name: float(np.mean([rows[one['row']][name] for rows in by_row]))
+      name: np.array([rows[one['row']][name] for rows in by_row])
       for name in one
     }
     for one in runs[0]
@@ -231,7 +231,7 @@ def _entry(models, rows, draws: int, kinds=()) -> dict:
 
   Args:
     models: names, the one under test first.
-    rows: share name -> value, and `patient`, of each recording.
+    rows: share name -> [S] values, and `patient`, of each recording.
     draws: of the patient bootstrap.
     kinds: the defining waves.
 
@@ -240,8 +240,8 @@ def _entry(models, rows, draws: int, kinds=()) -> dict:
     differences `minus_time` and `minus_amplitude`, and for each other model
     its share and the difference to it, `minus_<model>`.
   """
-  column = lambda name: np.array([one[name] for one in rows])
-  patients = column('patient')
+  column = lambda name: np.stack([one[name] for one in rows], axis=1)  # [S, N]
+  patients = column('patient')[0]
   mean = lambda values: bootstrap.mean_with_interval(values, patients, draws)
   first, *others = models
   entry = {
@@ -331,8 +331,13 @@ def size_table(
              for k in keys)]
     for size, entry in everything.items()
   ]  # fmt: skip
+  seeds = max(
+    (e['attribution'].get('num_seeds', 1) for e in everything.values()),
+    default=1,
+  )
+  over = tables.resampled({'num_seeds': seeds})
   caption = (
     f'{title}: share of |attribution| inside the waves that define the class; '
-    'all classes, mean over recordings and seeds, 95 % intervals by patient.'
+    f'all classes, mean over recordings, 95 % intervals over {over}.'
   )
   return tables.Table(['labels', *_titles(keys, first)], rows, caption)

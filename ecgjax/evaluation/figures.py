@@ -20,7 +20,7 @@ _ARM_COLOURS = {
   'random_probe': '#7f7f7f', 'attentive_probe': '#56b4e9',
   'supervised_full': '#000000',
 }  # fmt: skip
-MAX_CLASSES = 10  # curves and panels; the labels with the most positives
+MOST = 2 * len(_PALETTE)  # labels that a figure tells apart
 
 
 def _colour(name: str, position: int) -> str:
@@ -88,12 +88,24 @@ def class_bars(arms: Mapping[str, Mapping], metric: str = 'auroc') -> Figure:
   return figure
 
 
-def chosen_classes(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
-  """Labels that have both classes, at most `MAX_CLASSES`, most frequent."""
+def class_groups(
+  labels: np.ndarray, keep: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+  """All labels that can be drawn, in figures of similar numbers of them.
+
+  Args:
+    labels: [N, K] bool.
+    keep: [N, K] bool.
+
+  Returns:
+    Groups of at most `MOST` positions of labels that have both classes, and
+    the positions of all other labels.
+  """
   positive = (labels & keep).sum(axis=0)
   both = (positive > 0) & (positive < keep.sum(axis=0))
-  order = np.argsort(-positive, kind='stable')[: max(1, both.sum())]
-  return np.sort([k for k in order if both[k]][:MAX_CLASSES]).astype(int)
+  drawn = np.flatnonzero(both)
+  groups = np.array_split(drawn, -(-len(drawn) // MOST)) if len(drawn) else []
+  return groups, np.flatnonzero(~both)
 
 
 def roc_pr(
@@ -101,6 +113,7 @@ def roc_pr(
   scores: np.ndarray,
   keep: np.ndarray,
   class_names: Sequence[str],
+  classes: Sequence[int],
 ) -> Figure:
   """ROC and precision-recall curves per label, averaged over seeds.
 
@@ -109,11 +122,12 @@ def roc_pr(
     scores: [S, N, K].
     keep: [N, K] bool.
     class_names: K names.
+    classes: at most `MOST` positions of the labels that are drawn.
   """
   figure = _figure(9, 4.2)
   roc, pr = figure.subplots(1, 2)
   grid = np.linspace(0, 1, 201)
-  for position, k in enumerate(chosen_classes(labels, keep)):
+  for position, k in enumerate(classes):
     y = labels[keep[:, k], k]
     curves = [_curves(y, s[keep[:, k], k], grid) for s in scores]
     tpr, precision = np.mean(curves, axis=0)
@@ -147,17 +161,42 @@ def _curves(y, scores, grid) -> tuple[np.ndarray, np.ndarray]:
   return sensitivity, (true_pos / (true_pos + false_pos))[at]
 
 
+def single_label(labels: np.ndarray, keep: np.ndarray) -> bool:
+  """Whether every record has exactly one positive, of several labels."""
+  one = np.all(labels.sum(axis=1) == 1)
+  return bool(labels.shape[1] > 1 and keep.all() and one)
+
+
+def confusion_matrix(
+  labels: np.ndarray, scores: np.ndarray, class_names: Sequence[str]
+) -> Figure:
+  """Label against highest score for single-label data, mean over seeds.
+
+  Args:
+    labels: [N, K] bool, one positive a record.
+    scores: [S, N, K].
+    class_names: K names.
+  """
+  size = labels.shape[1]
+  counts = np.zeros((size, size))
+  for s in scores:
+    np.add.at(counts, (labels.argmax(axis=1), s.argmax(axis=1)), 1)
+  figure = _figure(2 + 0.6 * size, 1.6 + 0.5 * size)
+  axes = figure.subplots()
+  _matrix(axes, counts / len(scores), class_names, class_names)
+  axes.tick_params(axis='x', rotation=45)
+  return figure
+
+
 def confusion(
   labels: np.ndarray,
   scores: np.ndarray,
   keep: np.ndarray,
   thresholds: np.ndarray,
   class_names: Sequence[str],
+  classes: Sequence[int],
 ) -> Figure:
-  """Confusion at the validation thresholds, mean over seeds.
-
-  Single-label data (exactly one positive per record) get one matrix of the
-  highest score; multi-label data one 2 x 2 matrix per label.
+  """A 2 x 2 matrix per label at the validation thresholds, mean over seeds.
 
   Args:
     labels: [N, K] bool.
@@ -165,22 +204,8 @@ def confusion(
     keep: [N, K] bool.
     thresholds: [S, K].
     class_names: K names.
+    classes: positions of the labels that are drawn; each has its thresholds.
   """
-  if labels.shape[1] > 1 and keep.all() and np.all(labels.sum(axis=1) == 1):
-    size = labels.shape[1]
-    counts = np.zeros((size, size))
-    for s in scores:
-      np.add.at(counts, (labels.argmax(axis=1), s.argmax(axis=1)), 1)
-    figure = _figure(2 + 0.6 * size, 1.6 + 0.5 * size)
-    axes = figure.subplots()
-    _matrix(axes, counts / len(scores), class_names, class_names)
-    axes.tick_params(axis='x', rotation=45)
-    return figure
-  classes = [
-    k
-    for k in chosen_classes(labels, keep)
-    if not np.isnan(thresholds[:, k]).any()
-  ]
   figure, panels = _panels(len(classes))
   for axes, k in zip(panels, classes):
     rows = keep[:, k]
@@ -214,6 +239,7 @@ def reliability(
   keep: np.ndarray,
   patients: Sequence,
   class_names: Sequence[str],
+  classes: Sequence[int],
   draws: int = 500,
 ) -> Figure:
   """Observed against predicted probability, equal-mass bins.
@@ -227,9 +253,9 @@ def reliability(
     keep: [N, K] bool.
     patients: [N].
     class_names: K names.
+    classes: positions of the labels that are drawn.
     draws: of the bootstrap.
   """
-  classes = chosen_classes(labels, keep)
   figure, panels = _panels(len(classes))
   counts = bootstrap.patient_counts(patients, draws).astype(np.float64)
   for axes, k in zip(panels, classes):
@@ -277,7 +303,7 @@ def label_curves(efficiency: Mapping) -> Figure:
   axes.set_xscale('log')
   axes.set_xticks(n, [str(count) for count in n])
   axes.minorticks_off()
-  axes.set(xlabel='labelled training records', ylabel='macro AUROC')
+  axes.set(xlabel='labelled records', ylabel='macro AUROC')
   _bare(axes)
   axes.legend(frameon=False)
   return figure

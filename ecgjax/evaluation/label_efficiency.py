@@ -180,13 +180,13 @@ def label_efficiency(
   label_mask: np.ndarray | None = None,
   draws: int = bootstrap.DRAWS,
   seed: int = 0,
+  margin: float = 0.0,
 ) -> dict:
   """Learning curves with bands and the factor of every arm.
 
-  Patients and seeds are crossed: a draw resamples the test patients and the
-  training seeds (the same seeds in every arm, as they share their nested label
-  subsets), and averages over the seeds drawn. Bands of the curves resample
-  patients only, like the intervals of every other table.
+  Patients and seeds are crossed: a draw resamples the test patients and weighs
+  the training seeds (`bootstrap.seed_weights`), which in every arm share their
+  nested label subsets. Curves, differences and factors are of the same draws.
 
   Args:
     arms: arm -> test probabilities [F, S, N, K] for F label subsets, S seeds.
@@ -199,12 +199,14 @@ def label_efficiency(
     label_mask: [N, K], 0 where a label was not annotated.
     draws: number of bootstrap draws.
     seed: of the draws.
+    margin: of an equivalence test of macro differences; 0: no such test.
 
   Returns:
     `num_records`, `curves` (arm -> list over subsets of value, ci95, seed_sd;
     supported-macro AUROC), `factors` (arm -> target -> `summarise`),
     `differences` (arm -> list over subsets of value, ci95, p against the
-    reference; p_holm over all arms and subsets), `reference`, `num_labels`;
+    reference; p_holm over all arms and subsets; with a margin `equivalence`,
+    see `bootstrap.equivalence`), `reference`, `num_labels`, `num_seeds`;
     for every supported label `curves_per_class` and `differences_per_class`
     (label -> arm -> the same; p_holm over all labels too), and
     `not_reportable` (any other label -> positive test patients).
@@ -225,39 +227,35 @@ def label_efficiency(
   if not supported.any():
     raise ValueError('no label has 10 positive and 10 negative test patients')
   counts = bootstrap.patient_counts(patients, draws, seed)
-  points, resampled, label_points, label_resampled = {}, {}, {}, {}
+  num_seeds = {np.shape(scores)[1] for scores in arms.values()}
+  if len(num_seeds) != 1:
+    raise ValueError(f'arms have different numbers of seeds: {num_seeds}')
+  (num_seeds,) = num_seeds
+  weights = bootstrap.seed_weights(num_seeds, draws, seed)
+  points, crossed, label_points, label_crossed = {}, {}, {}, {}
   for name, scores in arms.items():
     if len(scores) != len(num_records):
       raise ValueError(
         f'arm {name} has {len(scores)} label subsets, not {len(num_records)}'
       )
-    (
-      points[name],
-      resampled[name],
-      label_points[name],
-      label_resampled[name],
-    ) = _aurocs(
-      scores, labels, patients, class_names, label_mask, supported, counts
-    )  # [F, S], [F, S, D], [F, S, K], [F, D, K]
-  means = {name: values.mean(axis=1) for name, values in resampled.items()}
-
-  num_seeds = {p.shape[1] for p in points.values()}
-  if len(num_seeds) != 1:
-    raise ValueError(f'arms have different numbers of seeds: {num_seeds}')
-  chosen = np.random.default_rng([seed, 1]).integers(
-    0, num_seeds.pop(), (draws, next(iter(points.values())).shape[1])
-  )  # [D, S], shared by all arms
-  crossed = {
-    name: np.take_along_axis(values, chosen.T[None], axis=1).mean(axis=1).T
-    for name, values in resampled.items()
-  }  # [D, F]
+    label_points[name], label_crossed[name] = _aurocs(
+      scores, labels, patients, class_names, label_mask, supported, counts,
+      weights,
+    )  # [F, S, K], [F, D, K]  # fmt: skip
+    points[name] = label_points[name].mean(axis=2)  # [F, S]
+    crossed[name] = np.stack(
+      [
+        bootstrap.macro_draws(own.mean(axis=0), drawn.T)
+        for own, drawn in zip(label_points[name], label_crossed[name])
+      ]
+    )  # [F, D]
   others = [name for name in arms if name != reference]
-  differences = _differences(points, means, reference)
+  differences = _differences(points, crossed, reference, margin)
   _correct([differences])
   per_class, changes = {}, {}
   for k, label in enumerate(np.asarray(class_names)[supported].tolist()):
     own = {name: values[..., k] for name, values in label_points.items()}
-    drawn = {name: values[..., k] for name, values in label_resampled.items()}
+    drawn = {name: values[..., k] for name, values in label_crossed.items()}
     per_class[label] = _curves(own, drawn)
     changes[label] = _differences(own, drawn, reference)
   _correct(changes.values())
@@ -265,7 +263,8 @@ def label_efficiency(
     'reference': reference,
     'num_records': num_records,
     'num_labels': int(supported.sum()),
-    'curves': _curves(points, means),
+    'num_seeds': num_seeds,
+    'curves': _curves(points, crossed),
     'curves_per_class': per_class,
     'not_reportable': {
       name: int(count)
@@ -277,7 +276,9 @@ def label_efficiency(
     'factors': {
       name: {
         str(target): summarise(
-          *factor_draws(num_records, crossed[reference], crossed[name], target)
+          *factor_draws(
+            num_records, crossed[reference].T, crossed[name].T, target
+          )
         )
         for target in targets
       }
@@ -289,41 +290,30 @@ def label_efficiency(
 
 
 def _aurocs(
-  scores, labels, patients, class_names, label_mask, supported, counts
-) -> tuple[np.ndarray, ...]:
-  """AUROC of one arm: macro, then of each of K supported labels.
+  scores, labels, patients, class_names, label_mask, supported, counts, weights
+) -> tuple[np.ndarray, np.ndarray]:
+  """AUROC of one arm and each of K supported labels.
 
   Returns:
-    Macro points [F, S] and draws [F, S, D]; points [F, S, K] of the labels and
-    their seed-averaged draws [F, D, K], NaN where a draw lacks a class.
+    Points [F, S, K] and draws [F, D, K], NaN where a draw lacks a class.
   """
-  points, draws, label_draws = [], [], []
+  points, draws = [], []
   for subset in scores:  # [S, N, K]
     truth, subset, keep = metrics_lib.check_inputs(
       labels, subset, patients, class_names, label_mask
     )
-    cuts = np.full((1, int(supported.sum())), np.nan)
-    total = 0
-    for one in subset[:, :, supported]:
-      point, draw = bootstrap.label_draws(
-        truth[:, supported], one[None], keep[:, supported], counts, cuts
-      )
-      points.append(point[0, 0])
-      draws.append(bootstrap.macro_draws(point[0, 0], draw[0]))
-      total = total + draw[0].T
-    label_draws.append(total / len(subset))
-  shape = (len(scores), -1)
-  label_points = np.reshape(points, (*shape, int(supported.sum())))
-  return (
-    label_points.mean(axis=2),
-    np.reshape(draws, (*shape, len(draws[0]))),
-    label_points,
-    np.stack(label_draws),
-  )
+    cuts = np.full((len(subset), int(supported.sum())), np.nan)
+    point, draw = bootstrap.label_draws(
+      truth[:, supported], subset[:, :, supported], keep[:, supported], counts,
+      cuts, weights,
+    )  # fmt: skip
+    points.append(point[:, 0])
+    draws.append(draw[0].T)
+  return np.stack(points), np.stack(draws)
 
 
 def _curves(points, draws) -> dict:
-  """Curve of every arm: points [F, S], seed-averaged draws [F, D]."""
+  """Curve of every arm: points [F, S], draws [F, D]."""
   return {
     name: [_point(*pair) for pair in zip(points[name], draws[name])]
     for name in points
@@ -331,10 +321,10 @@ def _curves(points, draws) -> dict:
 
 
 def _point(points: np.ndarray, draws: np.ndarray) -> dict:
-  """One point of a curve: points [S], seed-averaged draws [D]."""
+  """One point of a curve: points [S], draws [D] over patients and seeds."""
   entry = {
     'value': float(points.mean()),
-    'ci95': bootstrap.interval(draws),
+    'ci95': bootstrap.interval(np.clip(draws, 0, 1)),
   }
   if len(points) > 1:
     entry |= {
@@ -344,23 +334,24 @@ def _point(points: np.ndarray, draws: np.ndarray) -> dict:
   return entry
 
 
-def _differences(points, draws, reference) -> dict:
+def _differences(points, draws, reference, margin: float = 0.0) -> dict:
   """Paired differences of every other arm to the reference, per subset."""
   table = {}
   for name in points:
-    if name != reference:
-      changes = zip(
-        (points[name] - points[reference]).mean(axis=1),
-        draws[name] - draws[reference],
-      )
-      table[name] = [
-        {
-          'value': float(value),
-          'ci95': bootstrap.interval(change),
-          'p': bootstrap.p_value(change),
-        }
-        for value, change in changes
-      ]
+    if name == reference:
+      continue
+    values = (points[name] - points[reference]).mean(axis=1)
+    table[name] = []
+    for value, change in zip(values, draws[name] - draws[reference]):
+      change = np.clip(change, -1, 1)
+      entry = {
+        'value': float(value),
+        'ci95': bootstrap.interval(change),
+        'p': bootstrap.p_value(change),
+      }
+      if margin:
+        entry['equivalence'] = bootstrap.equivalence(change, margin)
+      table[name].append(entry)
   return table
 
 
@@ -369,6 +360,8 @@ def _correct(differences: Iterable[dict]) -> None:
   entries = [
     entry for one in differences for row in one.values() for entry in row
   ]
-  adjusted = bootstrap.holm({i: e['p'] for i, e in enumerate(entries)})
-  for entry, p in zip(entries, adjusted.values()):
-    entry |= {'p_holm': p, 'family_size': len(entries)}
+  tests = [e['equivalence'] for e in entries if 'equivalence' in e]
+  for family in (entries, tests):
+    adjusted = bootstrap.holm({i: e['p'] for i, e in enumerate(family)})
+    for entry, p in zip(family, adjusted.values()):
+      entry |= {'p_holm': p, 'family_size': len(family)}

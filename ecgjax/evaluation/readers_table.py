@@ -189,7 +189,7 @@ def compare_readers(
   def evaluate(calls: np.ndarray, keep: np.ndarray):
     points, resampled = bootstrap.label_draws(
       labels, (calls == 1)[None].astype(np.float64), keep, counts,
-      np.full((1, labels.shape[1]), 0.5),
+      np.full((1, labels.shape[1]), 0.5), bootstrap.seed_weights(1, draws),
     )  # fmt: skip
     return points[0, _INDICES], resampled[_INDICES]  # [3, K], [3, K, D]
 

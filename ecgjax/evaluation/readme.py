@@ -14,6 +14,7 @@ from ecgjax.evaluation import (
   attribution,
   augmentation,
   codec_tables,
+  efficiency_tables,
   generated,
   tables,
 )
@@ -29,8 +30,10 @@ _BLOCK = re.compile(
 def render(results: dict, full: bool = True) -> str:
   """Markdown of one result; its main tables where not `full`."""
   if 'label_efficiency' in results:
-    built = tables.efficiency_tables(results['label_efficiency'])
-    parts = [results['budget']] + [
+    found = results['label_efficiency']
+    built = efficiency_tables.efficiency_tables(found)
+    told = '\n'.join(f'* {text}' for text in efficiency_tables.claims(found))
+    parts = [results['budget'], told] + [
       table.markdown() for table in built if full or table.header[0] != 'label'
     ]
   elif 'augmentation' in results:
@@ -51,7 +54,8 @@ def render(results: dict, full: bool = True) -> str:
   if 'identity' in results:
     built = tables.identity_tables(results['identity'])
     parts += [table.markdown() for table in built]
-  return '\n\n'.join([*parts, provenance(results)])
+  head = [tables.ONE_SEED] if tables.num_seeds(results) == 1 else []
+  return '\n\n'.join([*head, *parts, provenance(results)])
 
 
 def _arms_table(results: dict) -> str:
@@ -89,8 +93,9 @@ def provenance(results: dict) -> str:
   kind = 'synthetic ECGs' if results['synthetic'] else 'ECGs'
   return (
     f'{results["dataset"]}, split {results["split"]}: {results["num_examples"]}'
-    f' {kind} of {results["num_patients"]} patients; 95 % intervals by patient '
-    f'bootstrap; seed {results["seed"]}; {results["device"]}, '
+    f' {kind} of {results["num_patients"]} patients; '
+    f'{tables.seeds_text(tables.num_seeds(results))}; 95 % intervals over '
+    f'{tables.resampled(results.get("bootstrap", {}))}; {results["device"]}, '
     f'{results["wall_seconds"] / 60:.0f} min, '
     f'{results["examples_per_second"]:.0f} ECG/s in training; split '
     f'{results["hashes"]["split"][:12]}, checkpoint '

@@ -111,6 +111,7 @@ class _Scorer:
     points, draws = bootstrap.label_draws(
       self.truth[:, chosen], scores[None, :, chosen], self.keep[:, chosen],
       self.counts, np.full((1, chosen.sum()), np.nan),
+      bootstrap.seed_weights(1, self.counts.shape[1]),
     )  # fmt: skip
     points, draws = points[0, 0], draws[0]  # AUROC: [K], [K, D]
     return float(points.mean()), bootstrap.macro_draws(points, draws)

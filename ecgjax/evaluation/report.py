@@ -20,7 +20,13 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ecgjax.evaluation import ecg_plot, figures, metrics, tables
+from ecgjax.evaluation import (
+  ecg_plot,
+  efficiency_tables,
+  figures,
+  metrics,
+  tables,
+)
 from ecgjax.evaluation import results as results_lib
 
 # Measured with configs/lcd.py: while validation_loss rose from 1.75 to 1.93,
@@ -198,7 +204,7 @@ def _prepare(part, number: int) -> dict:
 def _keep_together(cell: str) -> str:
   """Lets no line break into an interval, a bracket or a p value."""
   return re.sub(
-    r'\[[^]]*\]|\([^)]*\)|p \S+',
+    r'\[[^]]*\]|\([^)]*\)|p (?:< )?\S+',
     lambda match: match.group().replace(' ', '\u00a0'),
     cell,
   )
@@ -266,10 +272,11 @@ def write_report(
         [
           Picture(
             figures.label_curves(efficiency),
-            'Supported-macro AUROC, mean over seeds; bands: 95 % '
-            'patient-bootstrap intervals.',
+            'Supported-macro AUROC; bands: 95 % intervals over '
+            f'{tables.resampled(efficiency)}.',
           ),
-          *tables.efficiency_tables(efficiency),
+          *efficiency_tables.claims(efficiency),
+          *efficiency_tables.efficiency_tables(efficiency),
         ],
       )
     )
@@ -293,7 +300,8 @@ def training_section(history: Sequence[Mapping]) -> Section:
 
 
 def _overview(results: Mapping) -> Section:
-  parts = [tables.provenance(results), tables.metrics_table(results)]
+  head = [tables.ONE_SEED] if tables.num_seeds(results) == 1 else []
+  parts = [*head, tables.provenance(results), tables.metrics_table(results)]
   if results['metrics'].get('macro_auroc', {}).get('num_labels') == 0:
     parts.append(
       f'No label has {metrics.MIN_PATIENTS} positive and '
@@ -319,40 +327,63 @@ def _arms_section(results: Mapping) -> Section:
 
 
 def _curves_section(predictions: Mapping) -> Section:
-  """ROC, PR, confusion and reliability of every arm."""
+  """ROC, PR, confusion and reliability of every arm, of all labels."""
   parts = []
   for name, scores in predictions['arms'].items():
     labels, scores, keep = metrics.check_inputs(
       predictions['labels'], scores, predictions['patients'],
       predictions['class_names'], predictions.get('label_mask'),
     )  # fmt: skip
-    if not len(figures.chosen_classes(labels, keep)):
+    names = predictions['class_names']
+    groups, absent = figures.class_groups(labels, keep)
+    if not groups:
       parts.append(f'{name}: no label has both classes.')
       continue
-    names = predictions['class_names']
+    if len(absent):
+      listed = ', '.join(names[k] for k in absent)
+      parts.append(f'{name}: not drawn, as one class is absent: {listed}.')
     cuts = np.broadcast_to(
       predictions['thresholds'][name], (len(scores), len(names))
     )
-    parts.append(
-      Picture(
-        figures.roc_pr(labels, scores, keep, names),
-        f'{name}: curves per label, averaged over seeds.',
-      )
-    )
-    if not np.isnan(cuts).all():
-      parts.append(
-        Picture(
-          figures.confusion(labels, scores, keep, cuts, names),
-          f'{name}: records at the thresholds chosen on validation.',
-        )
-      )
-    parts.append(
-      Picture(
-        figures.reliability(
-          labels, scores, keep, predictions['patients'], names
-        ),
-        f'{name}: calibration in {metrics.NUM_BINS} equal-mass bins, with 95 % '
-        'intervals.',
-      )
+    parts += _arm_pictures(
+      name, labels, scores, keep, cuts, predictions['patients'], names, groups
     )
   return Section('Curves', parts)
+
+
+def _arm_pictures(
+  name, labels, scores, keep, cuts, patients, names, groups
+) -> list[Picture]:
+  """Figures of one arm, as many of each kind as there are groups of labels."""
+  seeds = tables.seeds_text(len(scores))
+  mean = seeds if len(scores) == 1 else f'mean of {seeds}'
+  first = seeds if len(scores) == 1 else f'the first of {seeds}'
+  found = [
+    Picture(
+      figures.roc_pr(labels, scores, keep, names, group),
+      f'{name}: curves per label, {mean}.',
+    )
+    for group in groups
+  ]
+  caption = f'{name}: records at the thresholds chosen on validation, {mean}.'
+  if figures.single_label(labels, keep):
+    matrix = figures.confusion_matrix(labels, scores, names)
+    found.append(Picture(matrix, f'{name}: highest score, {mean}.'))
+  else:
+    with_cut = ~np.isnan(cuts).any(axis=0)
+    found += [
+      Picture(
+        figures.confusion(labels, scores, keep, cuts, names, drawn), caption
+      )
+      for group in groups
+      if len(drawn := group[with_cut[group]])
+    ]
+  found += [
+    Picture(
+      figures.reliability(labels, scores, keep, patients, names, group),
+      f'{name}: calibration in {metrics.NUM_BINS} equal-mass bins, with 95 % '
+      f'intervals by patient, {first}.',
+    )
+    for group in groups
+  ]
+  return found

@@ -52,22 +52,62 @@ def number(value: float) -> str:
   return f'{value:.3f}' if abs(value) < 10 else f'{value:.3g}'
 
 
+def p_text(p: float) -> str:
+  """'p 0.031'; below a thousandth 'p < 0.001', as no p is zero."""
+  return 'p < 0.001' if p < 0.001 else f'p {p:.3f}'
+
+
 def difference_cell(entry: Mapping | None) -> str:
-  """'+.031 [+.010, +.052], p .002 (Holm .006)'."""
+  """'+.031 [+.010, +.052], p .002 (Holm p .006)'."""
   if entry is None:
     return NOT_REPORTABLE
   low, high = entry['ci95']
-  text = f'{entry["value"]:+.3f} [{low:+.3f}, {high:+.3f}], p {entry["p"]:.3f}'
-  return text + (f' (Holm {entry["p_holm"]:.3f})' if 'p_holm' in entry else '')
+  text = f'{entry["value"]:+.3f} [{low:+.3f}, {high:+.3f}], '
+  text += p_text(entry['p'])
+  return text + (
+    f' (Holm {p_text(entry["p_holm"])})' if 'p_holm' in entry else ''
+  )
+
+
+def seeds_text(num_seeds: int) -> str:
+  """'one seed' or '3 seeds'."""
+  return 'one seed' if num_seeds == 1 else f'{num_seeds} seeds'
+
+
+ONE_SEED = (
+  'One seed: the intervals are over patients and do not cover retraining.'
+)
+
+
+def num_seeds(results: Mapping) -> int:
+  """Training seeds behind a result record."""
+  return len(results.get('seeds', [results['seed']]))
+
+
+def resampled(part: Mapping) -> str:
+  """What the intervals of a table are over.
+
+  Args:
+    part: has `num_seeds` where draws weigh seeds: `bootstrap` of a result
+      record, or a label-efficiency study. Files from before that have not.
+  """
+  number = part.get('num_seeds')
+  if number is None:
+    return 'patients (training seeds held fixed)'
+  if number == 1:
+    return 'patients (one seed: retraining is not in them)'
+  return f'patients and {number} seeds'
 
 
 def provenance(results: Mapping) -> Table:
   """What was run, on what, and how to recognise it."""
   fields = (
-    'method', 'dataset', 'protocol', 'split', 'seed', 'step', 'num_examples',
+    'method', 'dataset', 'protocol', 'split', 'step', 'num_examples',
     'num_patients', 'device', 'git',
   )  # fmt: skip
   rows = [[name, str(results[name])] for name in fields]
+  seeds = results.get('seeds', [results['seed']])
+  rows.append(['training seeds', ', '.join(map(str, seeds))])
   rows.append(['examples_per_second', number(results['examples_per_second'])])
   rows.append(['wall_seconds', number(results['wall_seconds'])])
   rows += [[f'{k} sha256', v] for k, v in results['hashes'].items()]
@@ -81,12 +121,12 @@ def metrics_table(results: Mapping) -> Table:
     [name, cell(entry), str(entry.get('num_labels', ''))]
     for name, entry in results['metrics'].items()
   ]
-  caption = '95 % intervals: patient bootstrap'
-  if 'bootstrap' in results:
-    boot = results['bootstrap']
+  boot = results.get('bootstrap', {})
+  caption = f'95 % intervals: bootstrap over {resampled(boot)}'
+  if boot:
     caption += (
       f', {boot["draws"]} draws of {boot["num_patients"]} patients, seed '
-      f'{boot["seed"]}'
+      f'{boot["seed"]} of the draws'
     )
   caption += (
     '. Macro means are over labels with at least '
@@ -109,7 +149,10 @@ def arms_table(results: Mapping) -> Table:
 
 def difference_tables(results: Mapping) -> list[Table]:
   """Paired differences: macro metrics, then AUROC and F1 per label."""
-  pairs = list(results['differences'])
+  pairs, over = (
+    list(results['differences']),
+    resampled(results.get('bootstrap', {})),
+  )
   names = dict.fromkeys(n for d in results['differences'].values() for n in d)
   rows, family = [], 0
   for name in names:
@@ -120,7 +163,8 @@ def difference_tables(results: Mapping) -> list[Table]:
     Table(
       ['difference', *pairs],
       rows,
-      f'Paired patient bootstrap; Holm over each row, a family of {family}.',
+      f'Paired bootstrap over {over}; Holm over each row, a family of '
+      f'{family}.',
     )
   ]
   for name in ('auroc', 'f1'):
@@ -138,8 +182,8 @@ def difference_tables(results: Mapping) -> list[Table]:
             [label, *(difference_cell(row.get(pair)) for pair in pairs)]
             for label, row in rows.items()
           ],
-          'Supported labels, paired patient bootstrap; Holm over the table, a '
-          f'family of {family}.',
+          f'Supported labels, paired bootstrap over {over}; Holm over the '
+          f'table, a family of {family}.',
         )
       )
   return built
@@ -170,82 +214,6 @@ def class_table(results: Mapping) -> Table:
     'on validation. The expected calibration error has no interval: it is '
     'biased upwards in every resample.',
   )
-
-
-def efficiency_tables(efficiency: Mapping) -> list[Table]:
-  """Curves, paired differences and factors of a label-efficiency study."""
-  n, reference = efficiency['num_records'], efficiency['reference']
-  header = [f'{count} records' for count in n]
-  curves = [
-    [name, *(cell(point) for point in curve)]
-    for name, curve in efficiency['curves'].items()
-  ]
-  changes = [
-    [f'{name}-{reference}', *(difference_cell(entry) for entry in row)]
-    for name, row in efficiency['differences'].items()
-  ]
-  family = sum(len(row) for row in efficiency['differences'].values())
-  targets = dict.fromkeys(
-    t for row in efficiency['factors'].values() for t in row
-  )
-  factors = [
-    [name, *(_factor_cell(row[target]) for target in targets)]
-    for name, row in efficiency['factors'].items()
-  ]
-  return [
-    Table(
-      ['arm', *header], curves,
-      f'Macro AUROC over {efficiency["num_labels"]} supported labels.',
-    ),
-    Table(
-      ['difference', *header], changes,
-      f'Paired patient bootstrap; Holm over the table, family of {family}.',
-    ),
-    *_label_tables(efficiency, header),
-    Table(
-      ['arm', *(_target_name(target, reference) for target in targets)],
-      factors,
-      f'Label-efficiency factor: labelled records that {reference} needs over '
-      'those that the arm needs for the same score; median and 95 % interval '
-      'over patient and seed draws, and the share of draws that only bound it. '
-      'A claimed factor counts as shown only if the lower end exceeds it.',
-    ),
-  ]  # fmt: skip
-
-
-def _label_tables(efficiency: Mapping, header: Sequence[str]) -> list[Table]:
-  """Curves and differences of every label."""
-  if 'curves_per_class' not in efficiency:
-    return []
-  curves = [
-    [label, name, *(cell(point) for point in curve)]
-    for label, arms in efficiency['curves_per_class'].items()
-    for name, curve in arms.items()
-  ]
-  changes = [
-    [
-      label, f'{name}-{efficiency["reference"]}',
-      *(difference_cell(entry) for entry in row),
-    ]
-    for label, arms in efficiency['differences_per_class'].items()
-    for name, row in arms.items()
-  ]  # fmt: skip
-  absent = ', '.join(
-    f'{label} ({count} positive test patients)'
-    for label, count in efficiency['not_reportable'].items()
-  )
-  caption = 'AUROC per label.' + (
-    f' Not reportable: {absent}; the rule asks for {metrics_lib.MIN_PATIENTS} '
-    'positive and as many negative ones.' if absent else ''
-  )  # fmt: skip
-  family = len(changes) * len(header)
-  return [
-    Table(['label', 'arm', *header], curves, caption),
-    Table(
-      ['label', 'difference', *header], changes,
-      f'Paired patient bootstrap; Holm over the table, family of {family}.',
-    ),
-  ]  # fmt: skip
 
 
 def identity_tables(identity: Mapping) -> list[Table]:
@@ -300,21 +268,6 @@ def identity_tables(identity: Mapping) -> list[Table]:
       )
     )
   return built
-
-
-def _target_name(target: str, reference: str) -> str:
-  return f'score of {reference} with {100 * float(target):g} % of labels'
-
-
-def _factor_cell(entry: Mapping) -> str:
-  """'>= 3.2 [1.7, open], 40 % bounded'."""
-  if entry['median'] is None:
-    return NOT_REPORTABLE
-  sign = '' if entry['bound'] == '=' else entry['bound'] + ' '
-  ends = ['open' if end is None else f'{end:.2g}' for end in entry['interval']]
-  text = f'{sign}{entry["median"]:.2g} [{", ".join(ends)}]'
-  bounded = 1 - entry['shares']['exact']
-  return text + (f', {100 * bounded:.0f} % bounded' if bounded else '')
 
 
 def reader_tables(readers: Mapping) -> list[Table]:

@@ -18,7 +18,7 @@ from ecgjax.studies import base
 
 logger = logging.getLogger(__name__)
 PROBE, BASELINE, CONTROL = 'random_probe', 'none', 'reconstruction'
-BEST = 'best_of_both'
+BEST, OVERSAMPLING = 'best_of_both', 'oversampling'
 CLASSICAL = (
   'class_weights', 'oversampling', 'classical', 'mixup', 'input_smote'
 )  # fmt: skip
@@ -104,28 +104,22 @@ def summarise(
     **predictions,
     method=options.method,
     baseline=BASELINE,
-    comparisons=[
-      (arm, other) for arm in latent for other in (CONTROL, rival) if other
-    ],
+    comparisons=direct(latent, arms, rival),
     draws=config.bootstrap_draws,
+    margin=options.margin,
   )
   first = records[f'{options.method}-seed{options.seeds[0]}']
   found = fold_lib.describe(fold, workdir / 'runs', arms)
   generated = list(found['generated'])
   found |= {
-    'conclusions': augmentation.conclude(
-      evaluation['differences_per_class'],
-      {arm: arm in latent for arm in arms if arm != BASELINE},
-    ),
+    'conclusions': augmentation.conclude(evaluation, latent),
     'fidelity': {
       arm: records[f'{arm}-seed{fold.seed}']['fidelity'] for arm in generated
     },
   }
   found['notes'] = notes(config, found, data, best)
   if rival:
-    found['notes'].append(
-      augmentation.beside_rival(evaluation['differences'], latent, rival)
-    )
+    found['notes'].append(f'Best arm without a codec on validation: {rival}.')
   readers = judge_readers(config, stacked[options.method], data)
   results = results_lib.assemble(
     evaluation,
@@ -142,7 +136,7 @@ def summarise(
   )
   text = augmentation.markdown(results)
   results_lib.write_text(workdir / 'results.md', text + '\n')
-  claims = [entry['text'] for entry in found['conclusions'].values()]
+  claims = augmentation.claims(results)
   section = report.Section(
     'Augmentation',
     [
@@ -160,6 +154,18 @@ def summarise(
   )
   logger.info('%s', text)
   return results
+
+
+def direct(latent, arms, rival: str) -> list[tuple[str, str]]:
+  """Pairs beside those with the baseline: what a codec adds to what is cheap.
+
+  Args:
+    latent: arms that use a codec.
+    arms: all arms.
+    rival: the best other arm on validation, or ''.
+  """
+  others = dict.fromkeys((CONTROL, OVERSAMPLING, rival))
+  return [(a, b) for a in latent for b in others if b in arms and a != b]
 
 
 def best_rival(records: Mapping, arms, seeds) -> str:

@@ -22,10 +22,15 @@ from ecgjax import evaluate, evaluate_attribution, restored
 from ecgjax import train as train_lib
 from ecgjax.data import input_pipeline, ludb_waves, sources
 from ecgjax.data import splits as splits_lib
-from ecgjax.data import table as table_lib
-from ecgjax.evaluation import attribution, label_efficiency, report, tables
+from ecgjax.evaluation import (
+  attribution,
+  efficiency_tables,
+  label_efficiency,
+  report,
+  tables,
+)
 from ecgjax.evaluation import results as results_lib
-from ecgjax.studies import base
+from ecgjax.studies import base, label_subsets
 from ecgjax.training import checkpoints
 
 logger = logging.getLogger(__name__)
@@ -42,14 +47,23 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
       patients or `num_records` (0: all), `seeds`, `scratch_learning_rates`
       and `finetune_learning_rates`; `attribution` measures where fine-tuned
       classifiers and those from scratch look, on simulated ECGs and, with
-      `ludb_dir`, on LUDB.
+      `ludb_dir`, on LUDB; `validation`: 'budget' counts the labels of
+      validation, see `label_subsets`, 'full' gives all of them to every
+      cell; `margin` of macro AUROC within which equality may be claimed.
     data: `data.sources.Data`.
     workdir: of the study; pretrainings are kept in its `runs/`.
 
   Raises:
     ValueError: if the sizes are off or the headline could not be computed.
   """
-  subsets = subset_sizes(config.study, len(data.labelled['train']))
+  subsets = label_subsets.subset_sizes(
+    config.study, len(data.labelled['train'])
+  )
+  config_lib.choose(
+    'config.study.validation',
+    config.study.validation,
+    dict.fromkeys(('budget', 'full')),
+  )
   base.check_support(data.labelled['test'])
   if config.study.ludb_dir:
     ludb_waves.read_diagnoses(config.study.ludb_dir)
@@ -70,35 +84,6 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
     return _summarise(config, data, workdir, folders, seconds)
 
   return base.Study(tuple(grid), run_cell, summarise)
-
-
-def subset_sizes(study, num_labelled: int) -> list[tuple[str, dict]]:
-  """Name and `splits.label_subset` argument of every subset.
-
-  Args:
-    study: `config.study`.
-    num_labelled: training records there are.
-
-  Raises:
-    ValueError: if fractions and numbers of records are both given, or neither,
-      or a number is not below that of all records.
-  """
-  if bool(study.fractions) == bool(study.num_records):
-    raise ValueError(
-      'config.study: give either fractions or num_records, not both'
-    )
-  if study.num_records and max(study.num_records) >= num_labelled:
-    raise ValueError(
-      f'config.study.num_records has {max(study.num_records)}; the training '
-      f'split has {num_labelled} labelled records; leave it out (0 means all)'
-    )
-  found = [
-    (f'labels{100 * f:g}percent', {'fraction': f}) for f in study.fractions
-  ]
-  for n in study.num_records:
-    size = {'num_records': n} if n else {'fraction': 1.0}
-    found.append((f'labels{n or "all"}', size))
-  return found
 
 
 class _Encoders:
@@ -131,28 +116,30 @@ class _Encoders:
 def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
   """All arms on one label subset; writes its manifest and results."""
   started = time.monotonic()
-  train = data.labelled['train']
-  table = table_lib.read_table(data.builder, 'train')
   manifest = splits_lib.label_subset(
-    train.record_ids,
-    table['patient_id'][train.position],
-    train.columns['label'],
-    train.class_names,
-    seed=seed,
-    **size,
+    *label_subsets.arguments(data, 'train'), seed=seed, **size
   )
+  held_out = label_subsets.validation_manifest(config.study, data, seed, size)
+  chosen = {'train': manifest, 'validation': held_out}
   splits_lib.write_manifest(manifest, folder / 'manifest.json')
-  subset = input_pipeline.open_split(
-    data.builder, 'train', config, records=manifest['record_ids']
-  )
-  data = data._replace(labelled=data.labelled | {'train': subset})
-  rows = np.isin(train.record_ids, manifest['record_ids'])
+  splits_lib.write_manifest(held_out, folder / 'validation_manifest.json')
+  rows = {
+    name: np.isin(data.labelled[name].record_ids, one['record_ids'])
+    for name, one in chosen.items()
+  }
+  subsets = {
+    name: input_pipeline.open_split(
+      data.builder, name, config, records=one['record_ids']
+    )
+    for name, one in chosen.items()
+  }
+  data = data._replace(labelled=data.labelled | subsets)
   scores = {}
   for arm, features in encoders.features.items():
     scores[arm] = evaluate.probe_scores(
       config.probe.recipe,
-      features['train'][rows],
-      features['validation'],
+      features['train'][rows['train']],
+      features['validation'][rows['validation']],
       features['test'],
       data.labelled,
     )
@@ -189,10 +176,12 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
     hashes={
       'split': data.split_hash,
       'manifest': manifest['sha256'],
+      'validation_manifest': held_out['sha256'],
       'checkpoint': encoders.digest,
     },
     examples_per_second=encoders.examples_per_second,
     num_labelled_records=manifest['num_records'],
+    num_validation_records=held_out['num_records'],
     missing_labels=manifest['missing_labels'],
   )
   results_lib.write(folder / 'results.json', results)
@@ -206,7 +195,9 @@ def _summarise(
   seconds: float,
 ) -> dict:
   """Results, Markdown table and report of the study, from its cells."""
-  subsets = subset_sizes(config.study, len(data.labelled['train']))
+  subsets = label_subsets.subset_sizes(
+    config.study, len(data.labelled['train'])
+  )
   names, seeds = [name for name, _ in subsets], config.study.seeds
   cells = {(n, s): folders[f'{n}-seed{s}'] for n in names for s in seeds}
   records = {k: results_lib.read(f / 'results.json') for k, f in cells.items()}
@@ -223,10 +214,12 @@ def _summarise(
     )
     for arm in ARMS
   }  # each [F, S, N, K]
-  sizes = [
-    int(np.mean([records[n, s]['num_labelled_records'] for s in seeds]))
-    for n in names
+  mean = lambda field: [
+    int(np.mean([records[n, s][field] for s in seeds])) for n in names
   ]
+  sizes, spent = mean('num_labelled_records'), mean('num_validation_records')
+  if config.study.validation == 'budget':
+    sizes = [train + held_out for train, held_out in zip(sizes, spent)]
   first = stored[names[-1], seeds[0]]
   common = {
     'labels': first['labels'],
@@ -243,8 +236,13 @@ def _summarise(
       if np.abs(np.log(np.divide(sizes, target * sizes[-1]))).min() < 0.1
     ],
     draws=config.bootstrap_draws,
+    margin=config.study.margin,
     **common,
   )
+  efficiency |= {
+    'validation': config.study.validation,
+    'num_validation_records': spent,
+  }
   largest = {arm: scores[-1] for arm, scores in arms.items()}
   thresholds = {
     arm: np.stack([stored[names[-1], s]['thresholds'][arm] for s in seeds])
@@ -253,7 +251,7 @@ def _summarise(
   evaluation = evaluate.arms_lib.evaluate_arms(
     largest, thresholds=thresholds, method='finetune',
     comparisons=[('finetune', 'scratch'), ('probe', 'scratch')],
-    draws=config.bootstrap_draws, **common,
+    draws=config.bootstrap_draws, margin=config.study.margin, **common,
   )  # fmt: skip
   last = records[names[-1], seeds[0]]
   results = results_lib.assemble(
@@ -271,15 +269,14 @@ def _summarise(
     },
     budget=budget(config),
   )  # fmt: skip
-  built = tables.efficiency_tables(efficiency)
+  built = efficiency_tables.efficiency_tables(efficiency)
   sections = []
   if config.study.attribution:
     results['attribution'], section = _attribution(config, names, cells, sizes)
     built += [part for part in section.parts if isinstance(part, tables.Table)]
     sections.append(section)
-  text = f'{budget(config)}\n\n' + '\n\n'.join(
-    table.markdown() for table in built
-  )
+  head = [budget(config), *efficiency_tables.claims(efficiency)]
+  text = '\n\n'.join([*head, *(table.markdown() for table in built)])
   results_lib.write_text(workdir / 'results.md', text + '\n')
   test = data.labelled['test']
   predictions = {**common, 'arms': largest, 'thresholds': thresholds}
@@ -346,6 +343,6 @@ def budget(config) -> str:
     f'Classifiers: {config.num_steps} updates of at most {config.batch_size} '
     f'ECGs, learning rate {rates(study.scratch_learning_rates)} (scratch) and '
     f'{rates(study.finetune_learning_rates)} (fine-tuning), best validation '
-    f'checkpoint; {len(study.seeds)} seeds, each with a pretraining of its own '
-    f'({jax.default_backend()}).'
+    f'checkpoint; {tables.seeds_text(len(study.seeds))}, each with a '
+    f'pretraining of its own ({jax.default_backend()}).'
   )

@@ -46,16 +46,17 @@ def evaluation(cohort):
 
 
 def _resampled(cohort, function):
-  """`function(labels, scores, rows)` per arm and draw, mean over seeds."""
+  """`function(labels, scores, rows)` per arm and draw, weighed over seeds."""
   arms, labels, patients, _ = cohort
   counts = bootstrap.patient_counts(patients, 60, 7)
+  weights = bootstrap.seed_weights(2, 60, 7)
   found = {}
   for name, scores in arms.items():
     found[name] = np.array([
-      np.mean([
-        function(labels, s, np.repeat(np.arange(160), counts[:, draw]))
-        for s in scores
-      ])
+      sum(
+        w * function(labels, s, np.repeat(np.arange(160), counts[:, draw]))
+        for s, w in zip(scores, weights[draw])
+      )
       for draw in range(60)
     ])  # fmt: skip
   return found
@@ -73,13 +74,15 @@ def test_equal_to_explicit_resampling(cohort, evaluation):
       [macro(cohort[1], s, everything) for s in cohort[0][name]]
     )
     assert abs(entry['value'] - expected) < 1e-12
-    ends = np.quantile(draws[name], [0.025, 0.975])
+    ends = np.quantile(np.clip(draws[name], 0, 1), [0.025, 0.975])
     np.testing.assert_allclose(entry['ci95'], ends, atol=1e-12)
     assert entry['num_labels'] == 2 and entry['num_seeds'] == 2
   change = draws['probe'] - draws['random_probe']
   entry = evaluation['differences']['probe-random_probe']['macro_auroc']
   np.testing.assert_allclose(
-    entry['ci95'], np.quantile(change, [0.025, 0.975]), atol=1e-12
+    entry['ci95'],
+    np.quantile(np.clip(change, -1, 1), [0.025, 0.975]),
+    atol=1e-12,
   )
   smaller = min(np.sum(change <= 0), np.sum(change >= 0)) + 1
   assert entry['p'] == min(1, 2 * smaller / 61)
@@ -137,6 +140,72 @@ def test_every_point_is_inside_its_interval_and_json_has_no_nan(evaluation):
 
   visit(evaluation)
   assert len(inside) > 100 and all(inside)
+
+
+def test_seeds_that_disagree_widen_every_difference():
+  """The same mean scores; only the spread between seeds differs."""
+  generator = np.random.default_rng(2)
+  labels = (generator.random((300, 1)) < 0.4).astype(int)
+  noise = generator.normal(size=(300, 1))
+  scores = lambda *shifts: (
+    1 / (1 + np.exp(-np.stack([noise + s * labels for s in shifts])))
+  )
+  calm = {'random_probe': scores(1, 1, 1), 'probe': scores(1.5, 1.5, 1.5)}
+  wild = {'random_probe': scores(1, 1, 1), 'probe': scores(0.9, 1.5, 2.3)}
+
+  def difference(arms):
+    found = arms_lib.evaluate_arms(
+      arms, labels, np.arange(300), ['a'], method='probe', draws=400
+    )
+    assert found['bootstrap']['num_seeds'] == 3
+    tables = found['differences'], found['differences_per_class']
+    pair = 'probe-random_probe'
+    return tables[0][pair]['macro_auroc'], tables[1][pair]['a']['auroc']
+
+  for quiet, loud in zip(difference(calm), difference(wild)):
+    assert quiet['p'] < 0.01 < 0.05 < loud['p']
+    assert np.diff(loud['ci95']) > 3 * np.diff(quiet['ci95'])
+
+
+def test_arms_share_their_number_of_seeds(cohort):
+  arms, labels, patients, _ = cohort
+  uneven = arms | {'probe': arms['probe'][:1]}
+  with pytest.raises(ValueError, match='different numbers of seeds'):
+    arms_lib.evaluate_arms(
+      uneven, labels, patients, NAMES, method='probe', draws=10
+    )
+
+
+def test_a_threshold_that_one_seed_lacks_leaves_the_metric_out(cohort):
+  """A validation subset of one seed may hold no positive of a label."""
+  arms, labels, patients, thresholds = cohort
+  for seed in (0, 1):
+    holes = {name: cuts.copy() for name, cuts in thresholds.items()}
+    for cuts in holes.values():
+      cuts[seed, 0] = np.nan
+    found = arms_lib.evaluate_arms(
+      arms, labels, patients, NAMES, holes, method='probe', draws=40
+    )
+    json.dumps(found, allow_nan=False)
+    assert 'f1' not in found['per_class']['a']
+    assert found['metrics']['macro_f1']['num_labels'] == 1
+    assert found['metrics']['macro_auroc']['num_labels'] == 2
+
+
+def test_equivalence_is_of_the_macro_auroc_and_corrected(cohort):
+  arms, labels, patients, _ = cohort
+  one = {name: scores[0] for name, scores in arms.items()}
+  one['probe'] = np.clip(one['random_probe'] + 1e-4, 0, 1)
+  found = arms_lib.evaluate_arms(
+    one, labels, patients, NAMES, method='probe', draws=200, margin=0.05
+  )
+  same = found['differences']['probe-random_probe']
+  test = same['macro_auroc']['equivalence']
+  assert test['p'] == 1 / 201 and test['p_holm'] == 2 / 201
+  assert test['family_size'] == 2 and test['margin'] == 0.05
+  other = found['differences']['scratch-random_probe']['macro_auroc']
+  assert other['equivalence']['p'] > 0.05
+  assert 'equivalence' not in same['macro_auprc']
 
 
 def test_two_copies_of_one_model_do_not_differ(cohort):

@@ -8,7 +8,7 @@ from ecgjax.evaluation import augmentation, fidelity
 
 
 def entry(value, low, high, p):
-  return {'f1': {'value': value, 'ci95': [low, high], 'p': p / 2, 'p_holm': p}}
+  return {'value': value, 'ci95': [low, high], 'p': p / 2, 'p_holm': p}
 
 
 GAIN, LOSS = entry(0.1, 0.02, 0.2, 0.01), entry(-0.1, -0.2, -0.02, 0.01)
@@ -16,29 +16,51 @@ WEAK = entry(0.1, 0.02, 0.2, 0.06)  # the interval alone is not enough
 NOTHING = entry(0.0, -0.1, 0.1, 1.0)
 
 
-def test_a_gain_needs_interval_holm_and_more_than_the_control():
-  differences = {
-    'reconstruction-none': {'a': GAIN, 'b': NOTHING, 'c': NOTHING, 'd': WEAK},
-    'latent_mix-none': {'a': GAIN, 'b': GAIN, 'c': WEAK, 'd': GAIN},
-    'mixup-none': {'a': GAIN, 'b': LOSS, 'c': NOTHING, 'd': NOTHING},
-    'latent_mix-reconstruction': {'a': GAIN},
+def study(pairs):
+  """pair -> label -> (F1, AUROC) differences, as `evaluate_arms` gives them."""
+  return {
+    'differences': {
+      pair: {'macro_f1': NOTHING, 'macro_auroc': LOSS} for pair in pairs
+    },
+    'differences_per_class': {
+      pair: {
+        label: {'f1': f1, 'auroc': auroc} for label, (f1, auroc) in row.items()
+      }
+      for pair, row in pairs.items()
+    },
   }
-  found = augmentation.conclude(
-    differences, {'latent_mix': True, 'mixup': False}
-  )
-  assert found['latent_mix']['gains'] == ['b', 'd']
-  assert found['latent_mix']['as_control'] == ['a']
-  assert found['mixup']['gains'] == ['a'] and found['mixup']['losses'] == ['b']
-  assert 'not counted, in F1 for a +0.100' in found['latent_mix']['text']
-  assert 'no effect shown in the other 1 classes' in found['latent_mix']['text']
 
 
-def test_no_effect_is_said():
+def test_a_claim_needs_direct_tests_against_both():
+  """'b' gains over none where reconstruction does not: that is no claim."""
   found = augmentation.conclude(
-    {'latent_mix-none': {'a': WEAK, 'b': NOTHING}}, {'latent_mix': True}
-  )
-  text = found['latent_mix']['text']
-  assert text == 'latent_mix: no effect shown in any of 2 classes.'
+    study({
+      'reconstruction-none': {'a': (GAIN, NOTHING), 'b': (NOTHING, NOTHING)},
+      'latent_mix-none': {'a': (GAIN, NOTHING), 'b': (GAIN, NOTHING)},
+      'latent_mix-reconstruction': {'a': (GAIN, NOTHING), 'b': (WEAK, LOSS)},
+    }),
+    ['latent_mix'],
+  )  # fmt: skip
+  assert found['beyond_control']['latent_mix']['labels'] == ['a']
+  pair = found['pairs']['latent_mix-reconstruction']
+  assert pair['f1'] == {'gains': ['a'], 'losses': []}
+  assert pair['auroc'] == {'gains': [], 'losses': ['b']}
+
+
+def test_losses_in_auroc_are_told():
+  found = augmentation.conclude(
+    study({
+      'latent_mix-none': {'a': (NOTHING, LOSS), 'b': (NOTHING, NOTHING)},
+      'latent_mix-reconstruction': {'a': (NOTHING, NOTHING)},
+    }),
+    ['latent_mix'],
+  )  # fmt: skip
+  text = found['pairs']['latent_mix-none']['text']
+  assert 'macro F1 not shown to differ' in text
+  assert 'macro AUROC lower, -0.100 [-0.200, -0.020], Holm p 0.010' in text
+  assert 'loss in AUROC for a -0.100' in text
+  assert 'AUROC: nothing shown for 1 of 2 classes' in text
+  assert found['beyond_control']['latent_mix']['text'].endswith('in no class.')
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +69,7 @@ def results():
   rng = np.random.default_rng(0)
   labels = (rng.random((400, 2)) < 0.2).astype(np.uint8)
   noisy = lambda scale: np.clip(
-    0.5 + 0.2 * labels + scale * rng.normal(size=(2, 400, 2)), 0, 1
+    0.5 + 0.2 * labels + scale * rng.normal(size=(4, 400, 2)), 0, 1
   )
   base = noisy(0.2)
   arms = {
@@ -59,11 +81,12 @@ def results():
     labels,
     np.arange(400),
     ('A', 'B'),
-    {arm: np.full((2, 2), 0.6) for arm in arms},
+    {arm: np.full((4, 2), 0.6) for arm in arms},
     method='latent_mix',
     baseline='none',
     comparisons=[('latent_mix', 'reconstruction')],
     draws=1000,
+    margin=0.01,
   )
   sets = [
     fidelity.Ecgs(
@@ -73,11 +96,9 @@ def results():
   ]
   return evaluation | {
     'budget': 'two steps',
+    'seeds': [0, 1, 2, 3],
     'augmentation': {
-      'conclusions': augmentation.conclude(
-        evaluation['differences_per_class'],
-        {'reconstruction': False, 'latent_mix': True},
-      ),
+      'conclusions': augmentation.conclude(evaluation, ['latent_mix']),
       'notes': ['a note'],
       'num_train': 40,
       'positives': {k: {'train': 4, 'validation': 5} for k in 'AB'},
@@ -94,8 +115,17 @@ def results():
 
 def test_conclusion_from_scores(results):
   found = results['augmentation']['conclusions']
-  assert found['latent_mix']['gains'] == ['A', 'B']
-  assert found['reconstruction']['text'].endswith('any of 2 classes.')
+  assert found['beyond_control']['latent_mix']['labels'] == ['A', 'B']
+  text = found['pairs']['reconstruction-none']['text']
+  assert 'equal within 0.01' in text and 'nothing shown for 2 of 2' in text
+
+
+def test_a_file_of_fixed_seeds_draws_no_conclusion(results):
+  old = dict(results['bootstrap'])
+  del old['num_seeds']
+  text = augmentation.brief(results | {'bootstrap': old})
+  assert text.startswith(f'* {augmentation.SEEDS_FIXED}')
+  assert 'latent_mix-none:' not in text and 'seeds held fixed' in text
 
 
 def test_tables_hold_every_arm_and_class(results):
@@ -119,16 +149,8 @@ def test_tables_hold_every_arm_and_class(results):
 
 def test_text_for_the_readme(results):
   text = augmentation.brief(results)
-  assert text.startswith('* reconstruction: no effect shown')
+  assert text.startswith('* latent_mix: F1 above that of none and above that')
+  assert 'bootstrap over patients and 4 seeds' in text
   assert 'two steps' in text and 'a note' in text
   assert '| latent_mix | 8 | A 4, B 4 | 0.800 | teacher 2 |' in text
   assert len(augmentation.markdown(results)) > len(text)
-
-
-def test_best_other_arm_stands_beside():
-  change = {'value': -0.1, 'ci95': [-0.2, -0.02], 'p': 0.01, 'p_holm': 0.02}
-  text = augmentation.beside_rival(
-    {'latent_mix-mixup': {'macro_f1': change}}, ['latent_mix'], 'mixup'
-  )
-  assert 'on validation: mixup.' in text
-  assert 'latent_mix minus mixup -0.100 [-0.200, -0.020], p 0.010' in text

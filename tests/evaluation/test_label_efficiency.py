@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn import isotonic as sk_isotonic
 
+from ecgjax.evaluation import efficiency_tables
 from ecgjax.evaluation import label_efficiency as le
-from ecgjax.evaluation import tables
 
 GRID = [10, 20, 50, 100, 200, 500, 1000]
 
@@ -104,7 +104,8 @@ def efficiency(study):
 def test_study_recovers_the_factor_within_its_interval(efficiency):
   found = efficiency['factors']['probe']['0.25']
   low, high = found['interval']
-  assert low < 4 < high and low > 1.5 and found['bound'] == '='
+  # Three seeds: Student's weights with two degrees of freedom.
+  assert 1 < low < 4 < high and found['bound'] == '='
   assert efficiency['num_labels'] == 2  # the third lacks support
 
 
@@ -156,7 +157,7 @@ def test_every_label_has_its_own_curves(study, efficiency):
 
 
 def test_tables_of_labels(efficiency):
-  per_class, changes = tables.efficiency_tables(efficiency)[2:4]
+  per_class, changes = efficiency_tables.efficiency_tables(efficiency)[2:4]
   assert [row[:2] for row in per_class.rows[:2]] == [
     ['a', 'scratch'], ['a', 'probe']
   ]  # fmt: skip
@@ -166,6 +167,66 @@ def test_tables_of_labels(efficiency):
   assert f'Not reportable: c ({count} positive test patients)' in (
     per_class.caption
   )
+
+
+def test_differences_contain_the_seeds(study):
+  """An independent form: weights of seeds on macro AUROC of scikit-learn."""
+  from sklearn.metrics import roc_auc_score
+
+  from ecgjax.evaluation import bootstrap
+
+  arms, n, labels, patients = study
+  found = le.label_efficiency(
+    *study, list('abc'), draws=40, targets=(1,), margin=0.3
+  )
+  counts = bootstrap.patient_counts(patients, 40)
+  weights = bootstrap.seed_weights(3, 40)
+  drawn = []
+  for draw in range(40):
+    rows = np.repeat(np.arange(len(labels)), counts[:, draw])
+    by_seed = [
+      roc_auc_score(labels[rows, :2], own[rows, :2])
+      - roc_auc_score(labels[rows, :2], other[rows, :2])
+      for own, other in zip(arms['probe'][0], arms['scratch'][0])
+    ]
+    drawn.append(weights[draw] @ by_seed)
+  drawn = np.clip(drawn, -1, 1)
+  entry = found['differences']['probe'][0]
+  np.testing.assert_allclose(entry['ci95'], np.quantile(drawn, [0.025, 0.975]))
+  smaller = min(np.sum(drawn <= 0), np.sum(drawn >= 0)) + 1
+  assert entry['p'] == min(1, 2 * smaller / 41)
+  outside = max(np.sum(drawn <= -0.3), np.sum(drawn >= 0.3)) + 1
+  assert entry['equivalence']['p'] == outside / 41
+  assert entry['equivalence']['family_size'] == 8
+  assert found['num_seeds'] == 3
+
+
+def test_equality_is_claimed_by_its_own_test_alone(study):
+  arms, n, labels, patients = study
+  found = le.label_efficiency(
+    {k: arms[k] for k in ('scratch', 'copy')}, n, labels, patients,
+    list('abc'), draws=400, targets=(1,), margin=0.01,
+  )  # fmt: skip
+  (text,) = efficiency_tables.claims(found)
+  assert 'equal within 0.01 with 25 records, 100 records' in text
+  for entry in found['differences']['copy']:
+    entry['equivalence']['p_holm'] = 0.2  # p of the difference stays 1
+  (text,) = efficiency_tables.claims(found)
+  assert 'neither shown to differ nor to be equal within 0.01' in text
+  del found['num_seeds']  # a file whose intervals hold the seeds fixed
+  assert efficiency_tables.claims(found) == [efficiency_tables.SEEDS_FIXED]
+
+
+def test_tables_say_whose_labels_are_counted(efficiency):
+  counted = efficiency | {
+    'validation': 'budget', 'num_validation_records': [5, 20, 80, 320],
+  }  # fmt: skip
+  first = efficiency_tables.efficiency_tables(counted)[0]
+  assert first.header[1:3] == ['20 + 5 records', '80 + 20 records']
+  assert 'validation subset of the same share' in first.caption
+  whole = efficiency_tables.efficiency_tables(efficiency)[0]
+  assert whole.header[1] == '25 records'
+  assert 'whole validation split, whose labels are not counted' in whole.caption
 
 
 def test_refusals(study):

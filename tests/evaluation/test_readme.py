@@ -22,6 +22,18 @@ def test_a_typed_figure_is_replaced():
   assert readme.fill(typed, ROOT / 'results', False) == text
 
 
+def test_pages_say_one_seed_and_no_p_is_zero():
+  text = ''.join((ROOT / page).read_text() for page in readme.PAGES)
+  assert 'p 0.000' not in text and 'Holm 0.' not in text
+  for block in readme._BLOCK.finditer(text):
+    results = json.loads(
+      (ROOT / 'results' / f'{block["name"]}.json').read_text()
+    )
+    if 'operator' not in results:
+      said = tables.ONE_SEED in block[0]
+      assert said == (len(results.get('seeds', [0])) == 1), block['name']
+
+
 def probe(results, arm):
   return results['arms'][arm]['metrics']['macro_auroc']
 

@@ -226,18 +226,74 @@ def test_single_label_data_get_one_confusion_matrix():
   labels = np.eye(3, dtype=bool)[[0, 0, 1, 2, 2]]
   scores = np.eye(3)[[0, 1, 1, 2, 0]][None]
   keep = np.ones_like(labels)
-  figure = figures.confusion(
-    labels, scores, keep, np.full((1, 3), 0.5), list('abc')
-  )
-  (axes,) = figure.axes
+  assert figures.single_label(labels, keep)
+  (axes,) = figures.confusion_matrix(labels, scores, list('abc')).axes
   cells = [text.get_text() for text in axes.texts]
   assert cells == ['1', '1', '0', '0', '1', '0', '1', '0', '1']
   labels[0] = [True, True, False]
+  assert not figures.single_label(labels, keep)
   figure = figures.confusion(
-    labels, scores, keep, np.full((1, 3), 0.5), list('abc')
+    labels, scores, keep, np.full((1, 3), 0.5), list('abc'), [0, 1, 2]
   )
   panel = figure.axes[0]  # label a: 1 of 2 found, 1 false alarm among 3
   assert [text.get_text() for text in panel.texts] == ['2', '1', '1', '1']
+
+
+@pytest.mark.parametrize('num_labels', [11, 14, 31])
+def test_no_label_is_dropped_from_the_curves(num_labels):
+  generator = np.random.default_rng(2)
+  labels = generator.random((120, num_labels)) < 0.3
+  labels[:, 3] = False  # nothing to draw
+  names = [f'class {k}' for k in range(num_labels)]
+  scores = generator.random((1, 120, num_labels))
+  section = report._curves_section({
+    'arms': {'probe': scores},
+    'labels': labels,
+    'patients': np.arange(120),
+    'class_names': names,
+    'thresholds': {'probe': np.full(num_labels, 0.5)},
+  })  # fmt: skip
+  assert 'one class is absent: class 3.' in section.parts[0]
+  pictures = section.parts[1:]
+  wanted = [name for name in names if name != 'class 3']
+  for kind in ('curves', 'thresholds', 'calibration'):
+    drawn = []
+    for picture in pictures:
+      if kind in picture.caption:
+        figure = picture.figure
+        drawn += [text.get_text() for x in figure.legends for text in x.texts]
+        drawn += [axes.get_title() for axes in figure.axes]
+    assert [name for name in drawn if name in names] == wanted
+
+
+def test_one_seed_is_called_one_seed(record, predictions, tmp_path):
+  """Nothing is "averaged", and the headline says what intervals lack."""
+  one = predictions | {
+    kind: {name: part[0] for name, part in predictions[kind].items()}
+    for kind in ('arms', 'thresholds')
+  }
+  single = record | {**arms_lib.evaluate_arms(**one, method='probe', draws=50)}
+  report.write_report(tmp_path / 'one.html', single, predictions=one)
+  text = (tmp_path / 'one.html').read_text().replace('\u00a0', ' ')
+  assert tables.ONE_SEED in text
+  assert 'probe: curves per label, one seed.' in text
+  assert 'averaged' not in text and 'mean of' not in text
+  several = record | {'seeds': [0, 1]}
+  report.write_report(tmp_path / 'two.html', several, predictions=predictions)
+  text = (tmp_path / 'two.html').read_text().replace('\u00a0', ' ')
+  assert tables.ONE_SEED not in text
+  assert 'probe: curves per label, mean of 2 seeds.' in text
+  assert 'bootstrap over patients and 2 seeds' in text
+
+
+def test_no_p_is_zero():
+  entry = {'value': 0.1, 'ci95': [0.05, 0.2], 'p': 4e-4, 'p_holm': 9.996e-4}
+  cell = tables.difference_cell(entry)
+  assert cell == '+0.100 [+0.050, +0.200], p < 0.001 (Holm p < 0.001)'
+  entry |= {'p': 0.001, 'p_holm': 0.03}
+  assert tables.difference_cell(entry).endswith('p 0.001 (Holm p 0.030)')
+  kept = report._keep_together('+0.1, p < 0.001')
+  assert kept == '+0.1, p\u00a0<\u00a00.001'
 
 
 def test_markdown():
