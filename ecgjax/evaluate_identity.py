@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ecgjax.data import sources
 from ecgjax.data import table as table_lib
 from ecgjax.evaluation import arms as arms_lib
 from ecgjax.evaluation import probe as probe_lib
@@ -31,7 +32,8 @@ def evaluate_identity(
   """Identity, age and sex in the features of the labelled records.
 
   Args:
-    features: 'trained' and 'untrained' -> split -> [N, D].
+    features: 'trained' and 'untrained' -> split -> [N, D], or [S, N, D] for S
+      training seeds.
     data: `data.sources.Data`.
     gap_edges: limits of the strata of gaps, days.
     draws: of the patient bootstrap.
@@ -54,10 +56,19 @@ def evaluate_identity(
   test = data.labelled['test']
   patients = test.columns['patient']
   found = {'retrieval': None, 'confounders': None}
+  features = {
+    arm: {
+      name: part[None] if np.ndim(part) == 2 else part
+      for name, part in parts.items()
+    }
+    for arm, parts in features.items()
+  }  # [S, N, D] each
   if len(np.unique(patients)) < len(patients):
     found['retrieval'] = retrieval.evaluate(
       {
-        arm: standardise(parts['test'], parts['train'])
+        arm: np.stack(
+          [standardise(*pair) for pair in zip(parts['test'], parts['train'])]
+        )
         for arm, parts in features.items()
       },
       patients,
@@ -75,15 +86,12 @@ def evaluate_identity(
     return found
   scores = {}
   for arm, parts in features.items():
-    probe = probe_lib.standardised_lr(
-      parts['train'],
-      columns['train'][0],
-      parts['validation'],
-      columns['validation'][0],
-      train_label_mask=columns['train'][1],
-      val_label_mask=columns['validation'][1],
+    scores[arm] = np.stack(
+      [
+        _probe(columns, *(parts[name][seed] for name in sources.SPLITS))
+        for seed in range(len(parts['test']))
+      ]
     )
-    scores[arm] = probe.predict(parts['test'])
   label, mask = columns['test']
   evaluation = arms_lib.evaluate_arms(
     scores, label, patients, names,
@@ -104,6 +112,19 @@ def evaluate_identity(
     },
   }
   return found
+
+
+def _probe(columns, train, validation, test) -> np.ndarray:
+  """Test probabilities [N, K] of a probe for age and sex, of one seed."""
+  probe = probe_lib.standardised_lr(
+    train,
+    columns['train'][0],
+    validation,
+    columns['validation'][0],
+    train_label_mask=columns['train'][1],
+    val_label_mask=columns['validation'][1],
+  )
+  return probe.predict(test)
 
 
 def standardise(features: np.ndarray, reference: np.ndarray) -> np.ndarray:

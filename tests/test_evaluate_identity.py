@@ -144,6 +144,7 @@ def test_report_has_a_section(monkeypatch, known):
     'differences': {},
     'method': 'longitudinal',
     'dataset': 'synthetic',
+    'seed': 0,
   }
   report.write_report('page', results)
   assert sections[1].title == 'Identity'

@@ -82,7 +82,7 @@ def evaluate(
   """Retrieval of a patient's other ECG, by gap and by change of label.
 
   Args:
-    arms: encoder -> its features [N, D].
+    arms: encoder -> its features [N, D], or [S, N, D] for S training seeds.
     patients: [N] ids.
     times: [N] days, negative where unknown; None: no strata.
     labels: [N, K] in {0, 1}; None: no label-change probe.
@@ -104,11 +104,18 @@ def evaluate(
   mean = functools.partial(bootstrap.mean_with_interval, draws=draws, seed=seed)
   found, scores = {}, {}
   for name, features in arms.items():
-    pairs = rank_pairs(features, patients)
+    seeds = features[None] if np.ndim(features) == 2 else features
+    # The same pairs in the same order for every seed.
+    by_seed = [rank_pairs(one, patients) for one in seeds]
+    pairs = by_seed[0]._replace(
+      similarity=np.stack([one.similarity for one in by_seed]),
+      rank=np.stack([one.rank for one in by_seed]),
+    )
     rows = np.unique(pairs.query)
-    best = np.full(len(patients), np.iinfo(np.int64).max)
-    np.minimum.at(best, pairs.query, pairs.rank)
-    scores[name] = _scores(best[rows])
+    best = np.full((len(seeds), len(patients)), np.iinfo(np.int64).max)
+    for own, rank in zip(best, pairs.rank):
+      np.minimum.at(own, pairs.query, rank)
+    scores[name] = _scores(best[:, rows])
     found[name] = {
       metric: mean(values, patients[rows])
       for metric, values in scores[name].items()
@@ -122,7 +129,7 @@ def evaluate(
         np.asarray(labels)[pairs.query] != np.asarray(labels)[pairs.other]
       ).any(axis=1)
       found[name]['label_change'] = {
-        kind: mean(pairs.similarity[chosen], patients[pairs.query[chosen]])
+        kind: mean(pairs.similarity[:, chosen], patients[pairs.query[chosen]])
         for kind, chosen in (('equal', ~changed), ('changed', changed))
         if chosen.any()
       }
@@ -160,8 +167,8 @@ def _by_gap(pairs, patients, times, edges, mean) -> dict:
   for number, name in zip([*range(len(edges) + 1), -1], names):
     chosen = stratum == number
     if chosen.any():
-      values = _scores(pairs.rank[chosen])
-      values['similarity'] = pairs.similarity[chosen]
+      values = _scores(pairs.rank[:, chosen])
+      values['similarity'] = pairs.similarity[:, chosen]
       who = patients[pairs.query[chosen]]
       found[name] = {key: mean(value, who) for key, value in values.items()}
       found[name]['num_pairs'] = int(chosen.sum())

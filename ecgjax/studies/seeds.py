@@ -1,0 +1,180 @@
+"""The same run with several seeds, and one table of them all.
+
+A table of one run holds its seed fixed: its intervals do not cover what the
+same command gives with another seed. Here every cell is a whole run, and every
+interval and p value is over patients and seeds (`bootstrap.seed_weights`). With
+`config.study.evaluation` each checkpoint is also judged on another data set.
+"""
+
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ecgjax import config as config_lib
+from ecgjax import evaluate, evaluate_checkpoint, evaluate_identity, restored
+from ecgjax import train as train_lib
+from ecgjax.evaluation import arms as arms_lib
+from ecgjax.evaluation import report
+from ecgjax.evaluation import results as results_lib
+from ecgjax.studies import base
+
+logger = logging.getLogger(__name__)
+METHODS = ('lcd', 'longitudinal', 'supervised')
+_SAME = (
+  'method', 'dataset', 'protocol', 'split', 'num_examples', 'num_patients',
+  'synthetic', 'leak_allowed',
+)  # fmt: skip
+
+
+def make(config, data, workdir: pathlib.Path) -> base.Study:
+  """Makes the study.
+
+  Args:
+    config: of the run, with `study`: `seeds`, `margin` of the equivalence test
+      of macro AUROC, and, where checkpoints are judged on another data set too,
+      `evaluation`, a config as of `configs/evaluate.py`.
+    data: `data.sources.Data`.
+    workdir: of the study; `results.json` and, of the other data set,
+      `eval_<dataset>.json` are written there.
+
+  Raises:
+    ValueError: if the method has figures that are not of patients.
+  """
+  if config.method not in METHODS:
+    raise ValueError(
+      f'config.method is {config.method!r}; a study of seeds knows '
+      f'{", ".join(METHODS)}'
+    )
+  base.check_support(data.labelled['test'])
+  seeds = {f'seed{seed}': seed for seed in config.study.seeds}
+  other = config.study.get('evaluation')
+
+  def run_cell(name, folder):
+    run = run_of(config, seeds[name])
+    results = train_lib.train_and_evaluate(run, folder / 'run')
+    if other is not None:
+      evaluate_checkpoint.evaluate_checkpoint(
+        judged(other, folder / 'run'), folder / 'run'
+      )
+    results_lib.write(folder / 'results.json', results)
+
+  def summarise(folders, seconds):
+    runs = [folder / 'run' for folder in folders.values()]
+    if other is not None:
+      name = f'eval_{other.data.name}'
+      results, _ = summarise_runs(config, runs, f'{name}.json', f'{name}.npz')
+      results_lib.write(workdir / f'{name}.json', results)
+      logger.info('%s', evaluate.summary(results))
+    results, predictions = summarise_runs(config, runs)
+    if config.method == 'longitudinal':
+      results['identity'] = identity_of(config, data, runs)
+      headline = evaluate_identity.headline(results['identity'])
+      results['metrics'] |= headline
+    report.write_report(
+      workdir / 'report.html', results, predictions=predictions
+    )
+    logger.info('%s', evaluate.summary(results))
+    return results
+
+  return base.Study(tuple(seeds), run_cell, summarise)
+
+
+def run_of(config, seed: int):
+  """The config of one run."""
+  fields = config_lib.to_json(config)
+  fields.pop('study')
+  return config_lib.from_json(fields | {'seed': seed})
+
+
+def judged(other, run: pathlib.Path):
+  """The config that judges a run on another data set."""
+  fields = config_lib.to_json(other)
+  return config_lib.from_json(fields | {'init_from': str(run)})
+
+
+def summarise_runs(
+  config,
+  runs: Sequence[pathlib.Path],
+  results_name: str = 'results.json',
+  predictions_name: str = 'predictions.npz',
+) -> tuple[dict, dict]:
+  """One result record of runs that differ in their seed alone.
+
+  Args:
+    config: of the study.
+    runs: work folders.
+    results_name, predictions_name: of the files in each.
+
+  Returns:
+    The record, and the test predictions with scores [S, N, K].
+
+  Raises:
+    ValueError: if the runs are of different test records or arms.
+  """
+  records = [results_lib.read(run / results_name) for run in runs]
+  stored = [
+    results_lib.read_predictions(run / predictions_name) for run in runs
+  ]
+  first, last = records[0], stored[0]
+  for run, record, one in zip(runs, records, stored):
+    same = all(record[field] == first[field] for field in _SAME)
+    same &= record['hashes']['split'] == first['hashes']['split']
+    same &= np.array_equal(one['labels'], last['labels'])
+    same &= list(one['arms']) == list(last['arms'])
+    if not same:
+      raise ValueError(f'{run} is no run of the same kind as {runs[0]}')
+  predictions = last | {
+    part: {arm: np.stack([one[part][arm] for one in stored])
+           for arm in last['arms']}
+    for part in ('arms', 'thresholds')
+  }  # fmt: skip
+  arms = predictions['arms']
+  evaluation = arms_lib.evaluate_arms(
+    **predictions,
+    method=next(a for a in ('finetune', 'scratch', 'probe') if a in arms),
+    comparisons=[tuple(pair.split('-')) for pair in first['differences']],
+    draws=config.bootstrap_draws,
+    margin=config.study.margin,
+  )
+  mean = lambda field: float(np.mean([record[field] for record in records]))
+  results = results_lib.assemble(
+    evaluation,
+    **{field: first[field] for field in _SAME},
+    seed=first['seed'],
+    step=first['step'],
+    hashes=first['hashes'],
+    device=first['device'],
+    examples_per_second=mean('examples_per_second'),
+    wall_seconds=len(records) * mean('wall_seconds'),
+    seeds=[record['seed'] for record in records],
+    checkpoints=[record['hashes']['checkpoint'] for record in records],
+    config=first['config'],
+    **{k: first[k] for k in ('trained_on', 'leakage_audit') if k in first},
+  )
+  return results, predictions
+
+
+def identity_of(config, data, runs: Sequence[pathlib.Path]) -> Mapping:
+  """`evaluate_identity` over all seeds, from their checkpoints."""
+  features = {evaluate_identity.BASELINE: [], evaluate_identity.METHOD: []}
+  for run in runs:
+    trained = restored.restore_model(run)
+    models = zip(features, (restored.untrained(trained), trained))
+    for arm, model in models:
+      features[arm].append(
+        {
+          name: evaluate.predict_split(model, model, split, arm).features
+          for name, split in data.labelled.items()
+        }
+      )
+  return evaluate_identity.evaluate_identity(
+    {
+      arm: {name: np.stack([one[name] for one in found]) for name in found[0]}
+      for arm, found in features.items()
+    },
+    data,
+    gap_edges=config.longitudinal.gap_edges,
+    draws=config.bootstrap_draws,
+  )
