@@ -99,14 +99,15 @@ def _is(factors, label):
   return factors[tables.EXTRA] == tables.extra(label)
 
 
-def _intervals(draws, patient, factors, count):
-  """RR intervals [K] before ectopy, the sinus interval, the P period."""
+def _intervals(draws, patient, factors, count, bradycardia):
+  """RR intervals [K] before ectopy, and the sinus interval."""
   k = jnp.arange(count)
   shape = (count,)
   sinus = jnp.clip(
     60 / patient.heart_rate * jnp.exp(0.06 * draws.normal(0)), 0.60, 1.20
   )
-  sinus = jnp.where(_is(factors, 'SBRAD'), draws.uniform(60, 1.05, 1.35), sinus)
+  slow = 60 / bradycardia * draws.uniform(60, 1.03, 1.27)
+  sinus = jnp.where(_is(factors, 'SBRAD'), slow, sinus)
   sinus = jnp.where(_is(factors, 'STACH'), draws.uniform(61, 0.42, 0.58), sinus)
   turn = 2 * np.pi
   elapsed = k * sinus
@@ -157,7 +158,9 @@ def _ectopy(draws, factors, rr):
   return rr, jnp.where(ectopic, kind, 0)
 
 
-def schedule(draws, patient, factors, duration: float) -> Events:
+def schedule(
+  draws, patient, factors, duration: float, bradycardia: float
+) -> Events:
   """Event times of one record.
 
   Args:
@@ -165,10 +168,11 @@ def schedule(draws, patient, factors, duration: float) -> Events:
     patient: `simulator.Patient`.
     factors: [7] int32.
     duration: s; K = `num_events(duration)`.
+    bradycardia: beats/min, see `simulator.Config`.
   """
   count = num_events(duration)
   k = jnp.arange(count)
-  rr, sinus = _intervals(draws, patient, factors, count)
+  rr, sinus = _intervals(draws, patient, factors, count, bradycardia)
   rr, ectopic = _ectopy(draws, factors, rr)
   # The lead-in of one window keeps the T wave of the beat before the record.
   first = -AFTER - draws.uniform(12) * rr[1]

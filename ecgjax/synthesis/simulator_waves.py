@@ -262,7 +262,9 @@ def _ventricular_fibrillation(draws, factors, time):
 
 def heart(draws, patient, factors, config):
   """The noise-free dipole of a record [3, L] mV, Frank axes; and its events."""
-  events = events_lib.schedule(draws, patient, factors, config.duration)
+  events = events_lib.schedule(
+    draws, patient, factors, config.duration, config.bradycardia
+  )
   time = jnp.arange(config.length) / config.rate
   vector = (
     _ventricular_activity(draws, patient, factors, events, config)

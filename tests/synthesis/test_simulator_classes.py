@@ -282,7 +282,7 @@ def test_extra_classes(extras, name):
   elif name == 'RAE':
     assert np.median(measure.lead(p_wave, 'II').max(axis=1)) > 0.2
   elif name == 'SBRAD':
-    assert truth.rate.max() < 60
+    assert 38 < truth.rate.min() and truth.rate.max() < 50  # as PTB-XL
   elif name == 'STACH':
     assert truth.rate.min() > 100
   elif name == 'VT':
@@ -309,6 +309,22 @@ def test_extra_classes(extras, name):
       assert 1.6 < max(longest) < limit
   else:
     raise AssertionError(f'nothing is known about {name}')
+
+
+def test_whose_bradycardia():
+  """Any rule between 40 and 60 beats/min; only SBRAD follows it."""
+  ids = np.arange(24)
+  rows = [simulator.factors('SBRAD')] * 12 + [simulator.factors()] * 12
+  rate = {}
+  for limit in (50.0, 60.0):
+    config = simulator.Config(100, 1000, bradycardia=limit)
+    truth = simulator.ground_truth(3, ids, 0 * ids, rows, config)
+    rate[limit] = np.asarray(truth.rate)
+    assert rate[limit][:12].max() < limit
+  assert rate[60.0][:12].max() > 50
+  np.testing.assert_allclose(rate[50.0][12:], rate[60.0][12:], rtol=1e-6)
+  with pytest.raises(ValueError, match='bradycardia is 100; it must lie in'):
+    simulator.Config(bradycardia=100)
 
 
 def test_extra_classes_are_bounded(extras):
