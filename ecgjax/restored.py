@@ -58,7 +58,8 @@ def restore_model(directory) -> Restored:
 
   Raises:
     ValueError: if there is no valid checkpoint, its arrays are not those of
-      the model that its config describes, or that lacks a field.
+      the model that its config describes or not finite, or its config lacks a
+      field.
   """
   arrays, metadata = checkpoints.load(directory, _step(directory))
   config = config_lib.from_json(metadata['config'])
@@ -81,6 +82,12 @@ def restore_model(directory) -> Restored:
     _flat({part: arrays[part] for part in parts}),
     where=str(directory),
   )
+  for name, leaf in _flat({part: arrays[part] for part in parts}).items():
+    if not jnp.isfinite(leaf).all():
+      raise ValueError(
+        f'{directory}: {name} holds numbers that are not finite; take an '
+        'earlier step of the run'
+      )
   params, model_state = (jax.tree.map(jnp.asarray, arrays[p]) for p in parts)
   return Restored(
     method, contract, params, model_state, int(arrays['step']), class_names,

@@ -164,6 +164,8 @@ def make(config) -> base.Method:
       'nonfinite_tokens': lost,
     }
     if learns:
+      broken = ~jnp.isfinite(state.embed).all(axis=-1)
+      metrics['nonfinite_codes'] = broken.sum()
       metrics['loss_commitment'] = options.beta * found.commit
       value += metrics['loss_commitment']
     if learns and train:

@@ -85,6 +85,7 @@ def test_first_step_starts_the_codebook_from_data(trained):
     3,
   ]
   assert float(metrics[0]['nonfinite_tokens']) == 0
+  assert float(metrics[0]['nonfinite_codes']) == 0
 
 
 def test_no_optimizer_sees_the_codebook(trained):
