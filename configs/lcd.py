@@ -48,6 +48,7 @@ def _paper(config):
 def _parity(config):
   _paper(config)
   config.lcd.parity = True
+  config.data.normalisation = 'record'
   config.data.single_label = True
   config.best_metric = 'train_loss'
   config.evaluate_checkpoint = 'best'

@@ -74,7 +74,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.data.rate = rate  # Hz
   config.data.length = length  # samples
   config.data.leads = leads.LCD_LEADS
-  config.data.normalisation = 'record'
+  config.data.normalisation = 'record_centred'  # see ecgjax/inputs.py
   config.data.task = task
   config.data.sources = ()  # of cinc2021; (): all
   config.data.labels_csv = ''  # of wfdb_folder

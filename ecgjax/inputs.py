@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ecgjax import leads as leads_lib
 
-NORMALISATIONS = ('record', 'lead', 'none')
+NORMALISATIONS = ('record_centred', 'record', 'lead', 'none')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +22,17 @@ class InputContract:
     length: samples per lead.
     leads: lead names, in order.
     unit: always 'mV' before normalisation.
-    normalisation: 'record' (one mean and standard deviation over all leads
-      used), 'lead' (one per lead) or 'none'.
+    normalisation: 'record_centred' (from each lead its own mean, then one
+      standard deviation over all leads used), 'record' (one mean and one
+      standard deviation over all leads used: what one lead's offset does to
+      the others, it does not undo), 'lead' (one of each per lead) or 'none'.
   """
 
   rate: float
   length: int
   leads: tuple[str, ...]
   unit: str = 'mV'
-  normalisation: str = 'record'
+  normalisation: str = 'record_centred'
 
   def __post_init__(self):
     leads_lib.indices(self.leads)
@@ -67,7 +69,7 @@ def normalise(ecg, valid, mode: str, eps: float = 1e-5):
   Args:
     ecg: [B, L, C] millivolts.
     valid: [B, L] True where a sample was recorded, False where it is padding.
-    mode: 'record', 'lead' or 'none', see `InputContract`.
+    mode: one of `NORMALISATIONS`, see `InputContract`.
     eps: added to the standard deviation.
 
   Returns:
@@ -76,12 +78,15 @@ def normalise(ecg, valid, mode: str, eps: float = 1e-5):
   weight = valid[:, :, None].astype(ecg.dtype)  # [B, L, 1]
   if mode == 'none':
     return ecg * weight
-  axes = (1, 2) if mode == 'record' else (1,)
-  leads = ecg.shape[2] if mode == 'record' else 1
-  count = jnp.maximum(weight.sum(axis=(1, 2), keepdims=True) * leads, 1)
-  mean = (ecg * weight).sum(axis=axes, keepdims=True) / count
-  centred = (ecg - mean) * weight
-  deviation = jnp.sqrt((centred**2).sum(axis=axes, keepdims=True) / count)
+  recorded = weight.sum(axis=(1, 2), keepdims=True)  # [B, 1, 1] samples
+
+  def mean(values, over_leads):
+    axes, leads = ((1, 2), ecg.shape[2]) if over_leads else ((1,), 1)
+    total = (values * weight).sum(axis=axes, keepdims=True)
+    return total / jnp.maximum(recorded * leads, 1)
+
+  centred = (ecg - mean(ecg, mode == 'record')) * weight
+  deviation = jnp.sqrt(mean(centred**2, mode != 'lead'))
   return centred / (deviation + eps)
 
 

@@ -31,10 +31,38 @@ def test_matches_numpy(mode):
     signal = (raw - batch['baseline'][row]) / batch['gain'][row]
     if mode == 'record':
       signal = (signal - signal.mean()) / (signal.std() + 1e-5)
+    elif mode == 'record_centred':
+      signal = signal - signal.mean(0)
+      signal = signal / (signal.std() + 1e-5)
     elif mode == 'lead':
       signal = (signal - signal.mean(0)) / (signal.std(0) + 1e-5)
     np.testing.assert_allclose(found[row, :valid], signal, atol=2e-4)
     assert not found[row, valid:].any()
+
+
+def test_an_offset_of_one_lead_changes_no_lead():
+  """5 mV on V2: with one mean over all leads, lead II shrinks to a tenth."""
+  rng = np.random.default_rng(1)
+  ecg = rng.normal(0, 0.2, (1, 50, 3)).astype(np.float32)
+  there = ecg + np.float32([0, 0, 5])
+  span = {}
+  for mode in ('record_centred', 'record'):
+    contract = dataclasses.replace(CONTRACT, normalisation=mode)
+    before, after = (
+      np.asarray(inputs.to_model_input({'ecg': x}, contract)['ecg'])
+      for x in (ecg, there)
+    )
+    span[mode] = np.ptp(after[0, :, 0]) / np.ptp(before[0, :, 0])
+    if mode == 'record_centred':
+      np.testing.assert_allclose(after, before, atol=1e-4)
+  assert span['record_centred'] == pytest.approx(1, abs=1e-4)
+  assert span['record'] < 0.1
+  assert CONTRACT.normalisation == 'record_centred'
+
+
+def test_a_checkpoint_keeps_its_mode():
+  fields = CONTRACT.to_json() | {'normalisation': 'record'}
+  assert inputs.InputContract.from_json(fields).normalisation == 'record'
 
 
 def test_keeps_other_fields_and_drops_storage():
