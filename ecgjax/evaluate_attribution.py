@@ -4,6 +4,7 @@ Those are LUDB's, delineated by cardiologists lead by lead, and simulated ones
 of the classes that the simulator shares with the classifier by name.
 """
 
+import collections
 import functools
 import logging
 import os
@@ -180,6 +181,7 @@ def ludb_examples(
 ) -> attribution.Examples:
   """LUDB's recordings with a diagnosis that the classifier knows."""
   labels, known, batch, patients = [], [], [], []
+  remarks = collections.Counter()
   for name, diagnoses in ludb_waves.read_diagnoses(folder).items():
     diagnoses &= set(class_names)
     if not diagnoses:
@@ -189,11 +191,12 @@ def ludb_examples(
       recording = readers.read_wfdb(
         path, os.fspath(folder), required=contract.leads
       )
-      validate.check(recording)
+      accepted = validate.check(recording, ludb_waves.RULES)
     except validate.BadRecord as error:
       logger.warning('LUDB: %s', error)
       continue
-    batch.append(rows.make_row(recording, contract))
+    remarks.update(accepted.remarks)
+    batch.append(rows.make_row(recording, accepted, contract))
     labels.append(diagnoses)
     known.append(
       waves.from_events({
@@ -202,6 +205,8 @@ def ludb_examples(
       })
     )  # fmt: skip
     patients.append(int(name))
+  for remark, count in remarks.items():
+    logger.info('LUDB: %d recordings: %s', count, validate.REMARKS[remark])
   if batch:
     batch = {k: np.stack([row[k] for row in batch]) for k in batch[0]}
   else:

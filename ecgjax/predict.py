@@ -5,7 +5,8 @@
 RECORD is a WFDB record, with or without suffix, or a folder that is searched
 with all its sub-folders. Every record gets one row of the output, in the order
 given: `status` is `ok` or `refused`, with a `reason` from the closed list of
-`ecgjax.data.validate` and one line of detail. Recordings are checked as when a
+`ecgjax.data.validate` and one line of detail, which an `ok` row has where the
+file was not taken as it is. Recordings are checked as when a
 data set is prepared; leads are found by name, and the signal is brought to the
 checkpoint's sampling rate (polyphase). Of a longer recording the first window
 of the checkpoint's length is used, a shorter one is padded as in training;
@@ -190,9 +191,10 @@ def read_row(source: Source, predictor: Predictor) -> tuple[dict, dict]:
   if given:
     kept = [name for name in recording.leads if name in given]
     recording = rows.select(recording, kept)
-  validate.check(recording)
-  row = rows.make_row(recording, contract)
+  accepted = validate.check(recording)
+  row = rows.make_row(recording, accepted, contract)
   return row, {
+    'detail': '; '.join(validate.REMARKS[r] for r in accepted.remarks) or None,
     'rate': recording.rate,
     'seconds': len(recording.samples) / recording.rate,
     'used_seconds': float(row['valid_len']) / contract.rate,

@@ -87,7 +87,7 @@ def outputs(row):
 
 def normalised(ecg):
   """[T, C] mV to mean 0 and standard deviation 1 over everything."""
-  return (ecg - ecg.mean()) / (ecg.std() + 1e-5)
+  return (ecg - ecg.mean(axis=0)) / ((ecg - ecg.mean(axis=0)).std() + 1e-5)
 
 
 def features_of(workdir, ecg):
@@ -119,7 +119,7 @@ def test_every_form_of_one_recording(lcd, raw, capsys):
   assert [r['record'] for r in rows] == [
     str(root / n.split('.')[0]) for n in names
   ]
-  # From the definition: first samples, leads by name, one mean and s.d.
+  # From the definition: first samples, leads by name, leads centred, one s.d.
   stored = np.rint(1000 * ecg) / 1000
   columns = list(leads_lib.indices(leads_lib.LCD_LEADS))
   window = normalised(stored[:LENGTH, columns])[None]
@@ -279,6 +279,20 @@ def test_a_run_of_another_version(classifier, monkeypatch):
     restored.restore_model(classifier)
 
 
+def test_weights_that_are_not_finite(classifier, monkeypatch):
+  load = restored.checkpoints.load
+
+  def broken(*args):
+    arrays, metadata = load(*args)
+    leaves, structure = jax.tree.flatten(arrays['params'])
+    leaves[-1] = np.full_like(leaves[-1], np.nan)
+    return arrays | {'params': structure.unflatten(leaves)}, metadata
+
+  monkeypatch.setattr(restored.checkpoints, 'load', broken)
+  with pytest.raises(ValueError, match='params/.* not finite; take an earlier'):
+    restored.restore_model(classifier)
+
+
 def test_as_a_program_of_its_own():
   """Where this module is called `__main__`."""
   command = [sys.executable, '-m', 'ecgjax.predict', '--checkpoint=x']
@@ -310,4 +324,5 @@ def test_real_recordings(lcd, recordings, capsys):
   }
   assert refused == {'JS20004': 'flat', 'JS20008': 'flat'}
   assert rows[0]['rate'] == '500.0' and rows[-1]['rate'] == '1000.0'
+  assert 'its own span' in rows[0]['detail'] and not rows[-1]['detail']
   assert all(len(outputs(r)) == 512 for r in rows if r['status'] == 'ok')

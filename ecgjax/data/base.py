@@ -382,7 +382,7 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       'baseline': result.baseline,
       'fs': np.float32(self.builder_config.rate),
       'lead_mask': result.lead_mask,
-      'valid_start': 0,
+      'valid_start': result.valid_start,
       'valid_len': result.valid_len,
       'record': self._records[entry.record_id],
       'record_id': entry.record_id,

@@ -8,8 +8,9 @@ have: exams of absent parts are counted as `missing_file`. Rows are joined by
 exam id, since the parts are not in the order of the table and each ends with a
 row that is none. The zeros that fill every tracing up to 4096 samples on both
 sides are cut off, so the recording begins at `valid_start` 0 and ends at
-`valid_len`, 7 s or 10 s later. The corpus has no usable dates: `time` is
-unknown. The split is a hash of the patient.
+`valid_len`, 7 s or 10 s later; where the recorder settles, with a jump of some
+10 mV, `valid_start` is half a second later (`validate.REMARKS`). The corpus has
+no usable dates: `time` is unknown. The split is a hash of the patient.
 
 Labels are the publisher's six and `normal_ecg`; an empty value is not
 annotated. `1dAVb` is the task `1AVB` of `labels`. Death and follow-up, which
@@ -23,6 +24,7 @@ import math
 import os
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from ecgjax.data import array_files, base, raw_folder, splits, validate
 
@@ -120,6 +122,11 @@ class Code15(base.EcgBuilder):
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Give the folder of CODE-15 % that holds exams.csv and the HDF5 parts.'
   )
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {
+    '1.0.0': 'First version.',
+    '1.1.0': 'Start transients are left out by valid_start.',
+  }
   READ = staticmethod(read_exam)
 
   def label_names(self):

@@ -56,12 +56,15 @@ class Converted(NamedTuple):
     gain: [12] float32, units per millivolt.
     baseline: [12] float32, units at zero millivolts.
     lead_mask: [12] bool, True where the lead was recorded.
-    valid_len: samples recorded; the rest is padding at zero millivolts.
+    valid_len: samples recorded, from `valid_start` on; the rest is padding at
+      zero millivolts.
     cut: whether later samples were cut off.
     residual: limb-lead residual, microvolts.
     content_hash: hex sha256 of the native signal, see `content_hash`.
     checksum_checked: whether the file gave checksums.
     comments: of the header.
+    valid_start: first sample that is used; before it, a recorder settles.
+    remarks: keys of `validate.REMARKS`.
   """
 
   ecg: np.ndarray
@@ -74,6 +77,8 @@ class Converted(NamedTuple):
   content_hash: str
   checksum_checked: bool
   comments: tuple[str, ...]
+  valid_start: int = 0
+  remarks: tuple[str, ...] = ()
 
 
 @functools.lru_cache(maxsize=64)
@@ -159,10 +164,10 @@ def convert_chunk(
   verdicts = validate.check_all(
     [found[k] for k in whole], [chunk[k][0].rules for k in whole]
   )
-  residuals = dict(zip(whole, verdicts))
+  verdicts = dict(zip(whole, verdicts))
   results = []
   for k, (job, record) in enumerate(chunk):
-    verdict = residuals.get(k, found[k])
+    verdict = verdicts.get(k, found[k])
     if isinstance(verdict, validate.BadRecord):
       file = verdict.file or job.path
       results.append(
@@ -173,7 +178,12 @@ def convert_chunk(
   return results
 
 
-def _store(recording, residual: float, rate: float | str) -> Converted:
+def start_at(recording, accepted: validate.Accepted, rate: float) -> int:
+  """The first sample to be used, at another sampling rate."""
+  return math.ceil(accepted.start * float(rate) / recording.rate)
+
+
+def _store(recording, accepted, rate: float | str) -> Converted:
   """A checked recording as it is stored."""
   part, cut = shorten(recording, float(rate))
   columns = list(leads_lib.indices(part.leads))
@@ -185,17 +195,20 @@ def _store(recording, residual: float, rate: float | str) -> Converted:
   ecg = np.empty((stored_length(rate), 12), np.int16)
   ecg[:] = np.rint(np.clip(baseline, -_LARGEST, _LARGEST))  # the padding
   ecg[: len(part.samples), columns] = part.samples
+  start = start_at(recording, accepted, rate)
   return Converted(
     ecg,
     gain,
     baseline,
     lead_mask,
-    len(part.samples),
+    len(part.samples) - start,
     cut,
-    float(residual),
+    accepted.residual,
     content_hash(recording),
     recording.checksum_checked,
     recording.comments,
+    start,
+    accepted.remarks,
   )
 
 

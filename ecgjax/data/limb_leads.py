@@ -1,16 +1,16 @@
 """Limb leads that are exchanged or inverted, found from their algebra alone.
 
 III = II - I, aVR = -(I + II) / 2, aVL = (I - III) / 2 and aVF = (II + III) / 2
-tie the six limb leads together. Some corpora keep them to a microvolt; others
-scaled or filtered each lead on its own (every LUDB lead spans exactly 1 mV),
-so that the relations fail by 0.1 mV in perfectly good recordings. They still
-hold with *some* positive gain per lead, and that is what is tested: the gains
-are fitted, and only labels under which no positive gains fit are wrong.
+tie the six limb leads together. Recorders keep them to a few microvolts; a file
+whose leads were denoised or normalised one by one does not, by up to 0.3 mV,
+although its leads are where their labels say. The relations still hold with
+*some* positive gain per lead, and that is what is tested: the gains are fitted,
+and only labels under which no positive gains fit are wrong.
 
 Deviation from the rule as usually put ("one exchange or inversion of limb
 leads halves the residual"): it is applied to the residual left by the best
-gains. Without the gains two clean LUDB recordings in a hundred fail it, and a
-third of the exchanged pairs pass.
+gains. Without the gains two of a hundred LUDB recordings, each lead normalised
+to 1 mV, fail it, and a third of the exchanged pairs pass.
 """
 
 import itertools
@@ -35,11 +35,12 @@ _ORDERS = np.tile(np.arange(6), (1 + len(_PAIRS), 1))
 for _row, _pair in zip(_ORDERS[1:], _PAIRS):
   _row[list(_pair)] = _pair[::-1]
 
-# Thresholds, between what was measured on LUDB and PTB-XL, clean or with
-# every lead given its own gain, noise, filter or delay, and what permuted
-# leads give (medians): energy of the violation over that outside the plane
-# 8.6 : 2e5; gap among the eigenvalues where the four small ones take in
-# precordial leads 8 : 300; their share in the dependent leads 0.0004 : 1.
+# Thresholds, between what was measured on LUDB (leads normalised one by one)
+# and PTB-XL, clean or with every lead given its own gain, noise, filter or
+# delay, and what permuted leads give (medians): energy of the violation over
+# that outside the plane 8.6 : 2e5; gap among the eigenvalues where the four
+# small ones take in precordial leads 8 : 300; their share in the dependent
+# leads 0.0004 : 1.
 _MAX_EXCESS = 100
 _MIN_ENERGY = 1e-3
 _MIN_GAP = 30

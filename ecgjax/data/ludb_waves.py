@@ -1,9 +1,10 @@
-"""LUDB: where cardiologists marked the waves, lead by lead.
+"""LUDB: its recordings, and where cardiologists marked the waves in them.
 
 LUDB 1.0.1 has 200 recordings of 10 s with P, QRS and T delineated in every
 lead (one annotation file per lead), and diagnoses in `ludb.csv`. The first and
 the last beats are not marked, so that nothing is known outside the span from
-the first mark to the last.
+the first mark to the last. Its headers give each lead's own span as gain; the
+counts are microvolts, and are read as that (`readers`).
 
 Source: Kalyakulina et al., IEEE Access 8:186181 (2020).
 """
@@ -11,7 +12,11 @@ Source: Kalyakulina et al., IEEE Access 8:186181 (2020).
 import csv
 import pathlib
 
+from ecgjax.data import validate
+
 RATE = 500.0  # Hz, of the marks
+# Limb leads agree to half a unit.
+RULES = validate.Rules(rate=RATE, seconds=10, gain=1000, limb_limit=5)
 _KINDS = {'p': 'p', 'N': 'qrs', 't': 't'}
 # Column -> beginning of a diagnosis -> class names that it stands for. What is
 # undecided there ('undefined ischemia/scar/supp.nstemi') stands for nothing.

@@ -23,6 +23,8 @@ from ecgjax.data.validate import BadRecord
 MAX_SAMPLES = 1 << 21
 # Units; more, and a float32 cannot tell neighbouring samples apart.
 _MAX_BASELINE = 1 << 24
+# Units by which counts of one scale may miss the limb-lead relations.
+_COUNTS_AGREE = 4
 # MATLAB level 4: int16, little endian, full matrix, real; name 'val'.
 _MAT_OFFSET = 24
 _MAT_TYPE = 30
@@ -40,6 +42,7 @@ class Recording(NamedTuple):
     comments: comment lines of the header, e.g. 'Age: 46'.
     checksum_checked: whether the file gave checksums (they agree if so).
     file: relative to the raw folder, for messages.
+    remarks: keys of `validate.REMARKS`: what was not taken as the file has it.
   """
 
   samples: np.ndarray
@@ -50,6 +53,7 @@ class Recording(NamedTuple):
   comments: tuple[str, ...] = ()
   checksum_checked: bool = False
   file: str = ''
+  remarks: tuple[str, ...] = ()
 
   def millivolts(self) -> np.ndarray:
     """[T, C] float32; nan where missing."""
@@ -151,16 +155,45 @@ def _read_record(
   checked = _verify_checksums(signals, totals)
   if order != list(range(len(signals))):
     samples, gain, baseline = samples[order], gain[order], baseline[order]
+  leads = tuple(signals[k].lead for k in order)
+  remarks = ()
+  if _gains_are_spans(samples, gain, leads):
+    gain, baseline = np.full_like(gain, 1e3), np.zeros_like(baseline)
+    remarks = ('span_gain',)
   return Recording(
     samples.T,
     gain,
     baseline,
     header.rate,
-    tuple(signals[k].lead for k in order),
+    leads,
     header.comments,
     checked,
     path,
+    remarks,
   )
+
+
+def _gains_are_spans(samples, gain, leads) -> bool:
+  """Whether the gains are no gains, and the counts have one scale.
+
+  LUDB's headers give every lead its own span as gain, so that all of them
+  would span 1 mV, lead I twice and V4 two thirds of their true size beside the
+  others. Its counts fulfil the limb-lead relations to the unit, which leads of
+  several scales cannot. That one scale is taken for microvolts, as it is in
+  LUDB; whether that is plausible is what `validate` asks of every recording.
+
+  Args:
+    samples: [C, T] int16.
+    gain: [C] units/mV by the header.
+    leads: C canonical names, in canonical order.
+  """
+  if leads[:6] != leads_lib.LEADS[:6] or (gain == gain[0]).all():
+    return False
+  span = samples.max(axis=1).astype(int) - samples.min(axis=1)
+  if not (gain == span).all():
+    return False
+  limb = samples[:6].T.astype(np.float64)
+  return leads_lib.limb_residual(np, limb).max() <= _COUNTS_AGREE
 
 
 def _named(signals, names) -> tuple[wfdb_header.Signal, ...]:
@@ -259,4 +292,5 @@ def _join(header, base, root, max_samples, required, names) -> Recording:
     parts[0].leads,
     header.comments,
     all(part.checksum_checked for part in parts),
+    remarks=tuple(sorted({r for part in parts for r in part.remarks})),
   )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecgjax import leads as leads_lib
-from ecgjax.data import convert, readers
+from ecgjax.data import convert, readers, validate
 from ecgjax.inputs import InputContract
 
 
@@ -28,7 +28,9 @@ def select(
 
 
 def make_row(
-  recording: readers.Recording, contract: InputContract
+  recording: readers.Recording,
+  accepted: validate.Accepted,
+  contract: InputContract,
 ) -> dict[str, np.ndarray]:
   """A recording as the input contract asks for it.
 
@@ -37,8 +39,8 @@ def make_row(
   told (`valid_len`) and which normalisation leaves out.
 
   Args:
-    recording: one that `validate.check` accepted, with all leads of the
-      contract.
+    recording: with all leads of the contract.
+    accepted: what `validate.check` says about it.
     contract: what the model expects.
 
   Returns:
@@ -50,12 +52,13 @@ def make_row(
   samples = part.samples[: contract.length, columns]
   ecg = np.zeros((contract.length, len(columns)), np.int16)
   ecg[: len(samples)] = samples
+  start = convert.start_at(recording, accepted, contract.rate)
   return {
     'ecg': ecg,
     'gain': part.gain[columns].astype(np.float32),
     'baseline': part.baseline[columns].astype(np.float32),
-    'valid_start': np.int32(0),
-    'valid_len': np.int32(len(samples)),
+    'valid_start': np.int32(min(start, len(samples))),
+    'valid_len': np.int32(max(len(samples) - start, 0)),
   }
 
 

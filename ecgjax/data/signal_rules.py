@@ -19,6 +19,10 @@ _FLAT = 1e-3  # standard deviation, mV
 _PLATEAUS = 6
 _PLATEAU = 0.02  # seconds
 _STEPS = 50  # units; a lead that spans fewer has plateaus anyway
+_JUMP = 2.0  # mV, of a recorder that starts
+_AT_ONCE = 0.02  # seconds
+_TIMES_FURTHER = 2.0
+_BLOCKS_TO_COMPARE = 4  # half seconds
 _MAINS = (50.0, 60.0)  # Hz
 _MAINS_SHARE = 0.95  # of the power; clean recordings reach 0.64
 
@@ -191,8 +195,39 @@ def copied(ecg, low, high) -> np.ndarray:
   return found
 
 
-def limb_residual(ecg, gain, baseline) -> np.ndarray:
-  """95th percentile of the violation of the limb-lead relations.
+def levels(ecg: np.ndarray) -> np.ndarray:
+  """Where the leads lie: [N, C, T] to [N, C] medians of some 256 samples."""
+  return np.median(ecg[:, :, :: max(1, ecg.shape[2] // 256)], axis=2)
+
+
+def settled(ecg, rate: float, gain, span) -> np.ndarray:
+  """First sample after a recorder's start, where that can be told.
+
+  Some CODE-15 records jump by 10 mV in their first samples and need half a
+  second to come back: half of their variance. That is told by a lead that
+  moves further in its first 20 ms than twice its way in any later half second
+  (five times there; under once in clean records, wander at the start or not).
+
+  Args:
+    ecg: [N, C, T] int16.
+    rate: Hz.
+    gain: [N, C] units/mV.
+    span: [N, C, blocks] peak-to-peak values of the half seconds, units.
+
+  Returns:
+    [N] samples: half a second, or 0.
+  """
+  if span.shape[2] < _BLOCKS_TO_COMPARE:
+    return np.zeros(len(ecg), int)
+  first = ecg[:, :, : max(2, round(_AT_ONCE * rate))]
+  jump = first.max(axis=2).astype(np.int32) - first.min(axis=2)  # [N, C]
+  settles = jump > _TIMES_FURTHER * span[..., 1:].max(axis=2)
+  settles &= jump > _JUMP * gain
+  return settles.any(axis=1) * (int(rate) // 2)
+
+
+def limb_residual(ecg, gain, baseline) -> tuple[np.ndarray, np.ndarray]:
+  """Violation of the limb-lead relations: 95th percentile over time, largest.
 
   Args:
     ecg: [N, C, T] int16, six limb leads first.
@@ -200,7 +235,7 @@ def limb_residual(ecg, gain, baseline) -> np.ndarray:
     baseline: [N, C] units.
 
   Returns:
-    [N] microvolts, in steps of 0.1, at most 3277.
+    [N] and [N] microvolts, in steps of 0.1, at most 3277.
   """
   limb = ecg[:, :6].astype(np.float32)  # [N, 6, T]
   limb -= baseline[:, :6, None].astype(np.float32)
@@ -209,4 +244,5 @@ def limb_residual(ecg, gain, baseline) -> np.ndarray:
   # As int16 the sort takes a sixth of the time.
   tenths = np.minimum(violation * 1e4 + 0.5, TOP).astype(np.int16)
   tenths = np.sort(tenths, axis=1, kind='stable')
-  return tenths[:, round(0.95 * (tenths.shape[1] - 1))] / 10
+  typical = tenths[:, round(0.95 * (tenths.shape[1] - 1))]
+  return typical / 10, tenths[:, -1] / 10

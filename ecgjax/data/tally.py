@@ -30,6 +30,7 @@ class Rejection(NamedTuple):
   detail: str
 
 
+_NAMED = 5  # records that a summary names for a remark
 HEADER = ','.join(Rejection._fields) + '\n'
 
 
@@ -49,6 +50,7 @@ class Tally:
     self._sources = collections.Counter()
     self._patients = collections.defaultdict(set)  # split -> ids
     self._hashes = collections.defaultdict(list)  # content -> splits
+    self._remarks = collections.defaultdict(list)  # remark -> record ids
 
   def reject(self, record: str, file: str, reason: str, detail: str):
     """Notes a record that is not stored."""
@@ -62,7 +64,10 @@ class Tally:
     self._hashes[converted.content_hash].append(entry.split)
     self._labels += entry.labels[0]
     self._counts['cut'] += converted.cut
-    self._counts['padded'] += converted.valid_len < len(converted.ecg)
+    end = converted.valid_start + converted.valid_len
+    self._counts['padded'] += end < len(converted.ecg)
+    for remark in converted.remarks:
+      self._remarks[remark].append(entry.record_id)
     self._counts['without_checksum'] += not converted.checksum_checked
 
   def check(self, max_rejected: float, name: str, csv_path: str):
@@ -112,6 +117,7 @@ class Tally:
       'cut': self._counts['cut'],
       'padded': self._counts['padded'],
       'without_checksum': self._counts['without_checksum'],
+      'remarks': {k: sorted(v) for k, v in sorted(self._remarks.items())},
       # Equal signals: how many groups of records, and groups over splits.
       'duplicates': len(twice),
       'duplicates_across_splits': sum(len(set(x)) > 1 for x in twice),
@@ -152,6 +158,9 @@ def summary(report: dict, split_level: str) -> str:
     'duplicates_across_splits': 'groups of equal signals in several splits',
   }
   notes = [f'{report[k]} {text}' for k, text in notes.items() if report[k]]
+  for remark, records in report.get('remarks', {}).items():
+    some = ', '.join(records[:_NAMED]) + (', ...' * (len(records) > _NAMED))
+    lines.append(f'remark     {remark} {len(records)}: {some}')
   if notes:
     lines.append(f'notes      {", ".join(notes)}')
   return '\n'.join(lines)

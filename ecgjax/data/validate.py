@@ -9,8 +9,11 @@ Reason codes (`REASONS` says what each means):
   header_signal_count, gain_zero, gain_malformed, unit_unknown
 * leads: missing_lead, duplicate_lead, unknown_lead, extra_lead
 * against the corpus: too_short, wrong_length, wrong_rate, wrong_gain
-* signal: nan, saturated, unit_scale, flat, mains, limb_swapped,
+* signal: nan, saturated, unit_scale, flat, mains, offset, limb_swapped,
   limb_flipped, limb_inconsistent
+
+What is accepted may carry remarks from a second list (`REMARKS`), counted and
+listed too: span_gain, limb_spike, start_transient.
 """
 
 from __future__ import annotations
@@ -61,9 +64,24 @@ REASONS = {
   'unit_scale': 'amplitudes wrong by a power of ten',
   'flat': 'a lead without signal for over a second',
   'mains': 'a lead with mains hum and nothing else',
+  'offset': 'a lead far from zero, further than electrodes can be',
   'limb_swapped': 'two limb leads are exchanged',
   'limb_flipped': 'a limb lead has the wrong sign',
   'limb_inconsistent': 'limb leads do not follow from I and II',
+}
+
+REMARKS = {
+  'span_gain': (
+    "every lead's gain is its own span: counts, which fulfil the limb-lead "
+    'relations, read as microvolts'
+  ),
+  'limb_spike': (
+    'limb leads do not follow from I and II for a moment: what is in some of '
+    'them is missing in others'
+  ),
+  'start_transient': (
+    'the recorder settles: the first half second is left out (valid_start)'
+  ),
 }
 
 INVALID = signal_rules.INVALID
@@ -96,7 +114,7 @@ class Rules(NamedTuple):
     seconds: length; None: any.
     gain: units/mV of every lead; None: any.
     limb_limit: largest 95th percentile of the limb-lead residual, microvolts;
-      None where leads are not consistent by construction (LUDB is not).
+      None where leads need not be consistent by construction.
   """
 
   rate: float | None = None
@@ -106,6 +124,23 @@ class Rules(NamedTuple):
 
 
 ANY = Rules()
+
+
+class Accepted(NamedTuple):
+  """A recording that is used.
+
+  Attributes:
+    residual: limb-lead residual (95th percentile over time of the largest
+      violation of the Einthoven and Goldberger relations), microvolts; nan
+      without all six limb leads.
+    start: first sample that is used; 0 unless the recorder settles.
+    remarks: keys of `REMARKS`.
+  """
+
+  residual: float
+  start: int = 0
+  remarks: tuple[str, ...] = ()
+
 
 # Hz. Slower is no ECG; nothing records faster.
 _RATES = (50, 10_000)
@@ -118,22 +153,22 @@ _SCALE = (0.2, 10.0)
 _SCALE_OF_A_SECOND = (0.2, 5.0)
 # Microvolts: below, limb leads are consistent and no label can be wrong.
 _CONSISTENT = 20.0
+# Microvolts, of a moment: recorders that keep the relations keep them to 10.
+_SPIKE = 100.0
+# Millivolts of a lead's median. Electrodes differ by up to 300, but recorders
+# remove that: clean recordings reach 9.4.
+_OFFSET = 50.0
 # Samples that are looked at together: enough to hide the cost of a call, few
 # enough for a cache.
 _TOGETHER = 1 << 18
 
 
-def check(recording: readers.Recording, rules: Rules = ANY) -> float:
+def check(recording: readers.Recording, rules: Rules = ANY) -> Accepted:
   """Accepts a recording or raises.
 
   Args:
     recording: as read, before resampling.
     rules: what its corpus promises.
-
-  Returns:
-    The limb-lead residual (95th percentile over time of the largest violation
-    of the Einthoven and Goldberger relations), microvolts; nan without all
-    six limb leads.
 
   Raises:
     BadRecord: with one reason; of several faults, that of the first cause.
@@ -146,7 +181,7 @@ def check(recording: readers.Recording, rules: Rules = ANY) -> float:
 
 def check_all(
   recordings: Sequence[readers.Recording], rules: Sequence[Rules]
-) -> list[float | BadRecord]:
+) -> list[Accepted | BadRecord]:
   """`check` for many recordings; of 1000 samples, three times as fast.
 
   Args:
@@ -154,7 +189,7 @@ def check_all(
     rules: N, one for each.
 
   Returns:
-    For each the residual, or why it is rejected.
+    For each what `check` returns, or why it is rejected.
   """
   verdicts = [None] * len(recordings)
   groups = collections.defaultdict(list)
@@ -189,7 +224,7 @@ def _check_frame(recording, rules) -> BadRecord | None:
   return BadRecord(*found, recording.file)
 
 
-def _check_signals(recordings, rules) -> list[float | BadRecord]:
+def _check_signals(recordings, rules) -> list[Accepted | BadRecord]:
   """Verdicts on recordings of one rate, shape and set of leads."""
   rate, leads = recordings[0].rate, recordings[0].leads
   ecg = [np.ascontiguousarray(recording.samples.T) for recording in recordings]
@@ -205,6 +240,7 @@ def _check_signals(recordings, rules) -> list[float | BadRecord]:
   whole, second = _median(spans / gain, spans[0] > 0)  # [N] millivolts
   # At the end of the range the whole recording shows nothing but the range.
   inside = ((high < signal_rules.TOP) & (low > -signal_rules.TOP)).all(axis=1)
+  level = signal_rules.levels(ecg)  # [N, C]
   limited = signal_rules.limited(ecg, rate, low, high)
   faults = {  # [N, C]; hum and scale are in all samples, so they come first
     'mains': signal_rules.mains(ecg, rate),
@@ -217,10 +253,12 @@ def _check_signals(recordings, rules) -> list[float | BadRecord]:
     'saturated': limited,
     'flat': signal_rules.flat(ecg, rate, gain, blocks, highs - lows),
     'duplicate_lead': signal_rules.copied(ecg, low, high),
+    'offset': np.abs(level - baseline) > _OFFSET * gain,
   }
-  residual = np.full(len(ecg), np.nan)
+  residual, largest = np.full((2, len(ecg)), np.nan)
   if leads[:6] == limb_leads.LIMB:
-    residual = signal_rules.limb_residual(ecg, gain, baseline)
+    residual, largest = signal_rules.limb_residual(ecg, gain, baseline)
+  start = signal_rules.settled(ecg, rate, gain, highs - lows)
 
   def detail(n, reason):
     if reason == 'unit_scale':
@@ -240,9 +278,21 @@ def _check_signals(recordings, rules) -> list[float | BadRecord]:
       reason = next(reason for reason in faults if faults[reason][n].any())
       verdict = BadRecord(reason, detail(n, reason), recording.file)
     else:
-      verdict = _check_limb_leads(recording, residual[n], rules.limb_limit)
+      found = _check_limb_leads(recording, residual[n], rules.limb_limit)
+      verdict = found or _accept(recording, residual[n], largest[n], start[n])
     verdicts.append(verdict)
   return verdicts
+
+
+def _accept(recording, residual, largest, start) -> Accepted:
+  """What is to be said about a recording without a fault."""
+  remarks = list(recording.remarks)
+  # Leads that were treated one by one disagree all the time.
+  if residual <= _CONSISTENT and largest > _SPIKE:
+    remarks.append('limb_spike')
+  if start:
+    remarks.append('start_transient')
+  return Accepted(float(residual), int(start), tuple(remarks))
 
 
 def _median(values, chosen) -> np.ndarray:
@@ -260,8 +310,8 @@ def _outside(values, limits) -> np.ndarray:
   return (values > limits[1]) | (0 < values) & (values < limits[0])
 
 
-def _check_limb_leads(recording, residual, limit) -> float | BadRecord:
-  """Verdict on a recording without other faults."""
+def _check_limb_leads(recording, residual, limit) -> BadRecord | None:
+  """Fault of a recording without other faults."""
   found = None
   if residual > _CONSISTENT:
     found = limb_leads.misplaced(recording.millivolts())
@@ -270,4 +320,4 @@ def _check_limb_leads(recording, residual, limit) -> float | BadRecord:
       'limb_inconsistent',
       f'residual {residual:.0f} uV, at most {limit:g}',
     )
-  return BadRecord(*found, recording.file) if found else float(residual)
+  return BadRecord(*found, recording.file) if found else None

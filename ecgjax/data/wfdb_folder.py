@@ -6,7 +6,8 @@
 Every header (`.hea`) below the folder is a record; its id is the path below
 the folder, without suffix. Sampling rate, length, gain, unit, order and
 spelling of the leads are free; all twelve leads must be there. Age and sex come
-from header comments such as `#Age: 51`.
+from header comments such as `#Age: 51`. Gains that are the leads' own spans, as
+in LUDB, are none (`readers`); records read without them are counted.
 
 The table of labels is a CSV file with the columns
 
@@ -29,6 +30,7 @@ import math
 import os
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from ecgjax.data import base, raw_folder, splits
 
@@ -121,6 +123,11 @@ class WfdbFolder(base.EcgBuilder):
 
   DESCRIPTION = 'A folder of 12-lead WFDB recordings of your own.'
   MANUAL_DOWNLOAD_INSTRUCTIONS = 'Give the folder of your recordings.'
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {
+    '1.0.0': 'First version.',
+    '1.1.0': "LUDB in microvolts by its counts, not by its leads' spans.",
+  }
   OPTIONS = ('labels_csv',)
 
   def label_names(self):

@@ -280,6 +280,7 @@ DAMAGES = {
   'flat_all': Damage('flat', _put(0, ALL)),
   'mains': Damage('mains', _hum(ALL)),
   'mains_lead': Damage('mains', _hum([8])),
+  'offset_300_mv': Damage('offset', _gain('{}(300000)/mV', 8)),
   # Amplitudes.
   'times_100': Damage('unit_scale', _scale(100)),
   'times_1000': Damage('unit_scale', _scale(1000)),

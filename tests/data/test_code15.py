@@ -122,6 +122,28 @@ def test_padding_is_cut_off_and_masked(built):
     assert np.median(difference) < 0.02 and np.mean(difference) < 0.04
 
 
+def test_a_recorder_that_settles(tmp_path):
+  """10 mV at the start of V6: half a second is left out, and counted."""
+  ecg = tracing(100, 10)
+  first = np.flatnonzero(ecg.any(axis=1))[0]
+  ecg[first + 4 : first + 1000, 11] += 10 * np.exp(-np.arange(996) / 30)
+  write_part(tmp_path / 'exams_part0.hdf5', {100: ecg, 101: tracing(101, 10)})
+  rows = [row(exam, 'exams_part0.hdf5') for exam in (100, 101)]
+  with open(tmp_path / 'exams.csv', 'w', newline='') as file:
+    writer = csv.DictWriter(file, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+  builder = build(tmp_path, tmp_path / 'data')
+  found = raw_corpora.examples(builder)
+  span = lambda e: (int(e['valid_start']), int(e['valid_len']))
+  assert {k: span(e) for k, (_, e) in found.items()} == {
+    '100': (50, 950), '101': (0, 1000)
+  }  # fmt: skip
+  report = builder.info.metadata['report']
+  assert report['remarks'] == {'start_transient': ['100']}
+  assert report['padded'] == 0
+
+
 def test_labels(built):
   builder, found = built
   names = builder.info.metadata['label_names']
@@ -173,9 +195,13 @@ def test_parts_of_real_recordings(recordings, tmp_path):
   assert report['read'] == len(paths) == 5 and report['missing_file'] == 0
   assert len(found) + sum(report['rejected'].values()) == 5
   assert len(found) >= 4
+  assert report['remarks']['start_transient'] == ['358121']
   for exam, (_, example) in found.items():
     native = natives[exam]
-    count = example['valid_len']
+    # One recorder settles: its first half second is left out.
+    settles = exam == '358121'
+    assert example['valid_start'] == (200 if settles else 0)
+    count = example['valid_start'] + example['valid_len']
     # Zeros that were recorded at the very ends count as padding.
     assert len(native.samples) - 2 <= count <= len(native.samples)
     stored = (example['ecg'] / example['gain'])[:count]

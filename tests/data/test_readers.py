@@ -62,8 +62,11 @@ def test_real_recordings_bit_for_bit_as_wfdb(recordings):
     reference = wfdb.rdrecord(path, physical=False)
     assert recording.samples.dtype == np.int16
     np.testing.assert_array_equal(recording.samples, reference.d_signal)
-    np.testing.assert_array_equal(recording.gain, reference.adc_gain)
-    np.testing.assert_array_equal(recording.baseline, reference.baseline)
+    if recording.remarks:  # LUDB's gains are none
+      assert 'ludb' in path and recording.remarks == ('span_gain',)
+    else:
+      np.testing.assert_array_equal(recording.gain, reference.adc_gain)
+      np.testing.assert_array_equal(recording.baseline, reference.baseline)
     assert recording.rate == reference.fs
     assert list(recording.comments) == reference.comments
     assert recording.leads == leads_lib.LEADS
@@ -72,6 +75,51 @@ def test_real_recordings_bit_for_bit_as_wfdb(recordings):
     assert recording.checksum_checked
     count += 1
   assert count > 80
+
+
+def test_ludb_is_read_in_microvolts(recordings):
+  """Header: every lead spans 1 mV. Counts: the limb leads agree."""
+  paths = sorted((recordings / 'ludb/data').glob('*.hea'))
+  assert len(paths) == 100
+  for path in paths:
+    found = readers.read_wfdb(path.with_suffix(''), str(recordings))
+    assert found.remarks == ('span_gain',)
+    ecg = found.millivolts()
+    counts = np.fromfile(path.with_suffix('.dat'), '<i2').reshape(-1, 12)
+    np.testing.assert_allclose(ecg, counts / 1000, atol=1e-6)
+    assert leads_lib.limb_residual(np, ecg).max() <= 1.001e-3  # 1 uV
+    span = np.ptp(counts.astype(int), axis=0)
+    np.testing.assert_allclose(
+      np.ptp(ecg, axis=0) / np.ptp(ecg[:, 0]), span / span[0], rtol=1e-5
+    )
+
+
+def test_spans_as_gains(tmp_path):
+  """Only where all gains are spans and the counts agree with each other."""
+  span = np.ptp(DIGITAL.astype(int), axis=0)
+  assert len(set(span)) > 6
+
+  def read(name, gains, samples=DIGITAL):
+    lines = _lines(samples)
+    lines = [x.replace('1000/mV', f'{g}(7)/mV') for x, g in zip(lines, gains)]
+    _write(tmp_path, name, samples, lines)
+    return readers.read_wfdb(name, str(tmp_path))
+
+  found = read('spans', span)
+  assert found.remarks == ('span_gain',)
+  assert (found.gain == 1000).all() and not found.baseline.any()
+  other = span.copy()
+  other[4] += 1
+  inconsistent = DIGITAL.copy()
+  inconsistent[:, 1] *= 2
+  for name, gains, samples in (
+    ('one', other, DIGITAL),
+    ('scaled', np.ptp(inconsistent.astype(int), axis=0), inconsistent),
+  ):
+    found = read(name, gains, samples)
+    assert found.remarks == ()
+    np.testing.assert_array_equal(found.gain, gains)
+    assert (found.baseline == 7).all()
 
 
 def test_both_paths_agree_bit_for_bit(recordings):
@@ -83,8 +131,9 @@ def test_both_paths_agree_bit_for_bit(recordings):
       path, str(recordings), header, readers.MAX_SAMPLES
     )
     np.testing.assert_array_equal(fast.samples, samples.T)
-    np.testing.assert_array_equal(fast.gain, gain)
-    np.testing.assert_array_equal(fast.baseline, baseline)
+    if not fast.remarks:
+      np.testing.assert_array_equal(fast.gain, gain)
+      np.testing.assert_array_equal(fast.baseline, baseline)
     expected = [signal.checksum % 65536 for signal in header.signals]
     assert [total % 65536 for total in totals] == expected
 
@@ -160,6 +209,14 @@ def test_several_files_frames_skew_and_unknown_length(tmp_path):
   text = (tmp_path / 'frames.hea').read_text()
   recording = readers.read_wfdb('frames', str(tmp_path))
   np.testing.assert_array_equal(recording.samples, DIGITAL)
+  # One of the two samples of a frame is missing: so is the frame.
+  frames[70, 2] = -32768
+  lines[1] = f'16x2 1000/mV 16 0 0 {frames[:, 2:4].sum() % 65536} 0 II'
+  _write(tmp_path, 'missing', frames, lines)
+  found = readers.read_wfdb('missing', str(tmp_path))
+  assert np.argwhere(np.isnan(found.millivolts())).tolist() == [[70, 1]]
+  with pytest.raises(validate.BadRecord, match='nan: lead II'):
+    validate.check(found)
   (tmp_path / 'frames.hea').write_text(text.replace(' 5000\n', ' 5001\n', 1))
   assert _reason('frames', tmp_path) == 'short_file'
   text = text.replace('16x2', '0')

@@ -6,7 +6,7 @@ import pytest
 import raw_corpora
 
 from ecgjax import leads as leads_lib
-from ecgjax.data import prepare, splits
+from ecgjax.data import prepare, splits, tally
 from ecgjax.data import raw_folder as raw_folder_lib
 
 
@@ -210,7 +210,10 @@ def test_a_header_may_name_other_signal_files(tmp_path):
 def test_real_ludb(recordings):
   builder = prepare.make_builder('wfdb_folder', '', 100)
   counts, _ = builder.examine(str(recordings / 'ludb' / 'data'))
-  assert counts.report()['records'] == 100 and counts.rejections == []
+  report = counts.report()
+  assert report['records'] == 100 and counts.rejections == []
+  assert {k: len(v) for k, v in report['remarks'].items()} == {'span_gain': 100}
+  assert 'span_gain 100: 1, 101, ' in tally.summary(report, 'record')
 
 
 def test_other_labels_are_another_data_set(raw_folder, tmp_path):

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ecgjax import evaluate_attribution, leads
 from ecgjax.data import ludb_waves
 from ecgjax.evaluation import attribution, report, waves
+from ecgjax.inputs import InputContract
 
 CONTRACT = types.SimpleNamespace(leads=('II', 'V1'), rate=100.0, length=200)
 
@@ -241,3 +243,15 @@ def test_ludb(recordings):
     ludb_waves.read_events(folder / 'data' / '2', 'II')
   with pytest.raises(ValueError, match='ludb.csv is missing'):
     ludb_waves.read_diagnoses(recordings)
+
+
+def test_ludb_reaches_a_model_in_microvolts(recordings):
+  """True ratios of the leads, not 1 mV for each as its header says."""
+  contract = InputContract(500.0, 5000, leads.LEADS, normalisation='none')
+  folder = recordings / 'ludb'
+  found = evaluate_attribution.ludb_examples(contract, ('AFL', 'LBBB'), folder)
+  assert len(found.ecg) == len(found.patients) > 1
+  for ecg, patient in zip(found.ecg, found.patients):
+    counts = np.fromfile(folder / f'data/{patient}.dat', '<i2')
+    expected = counts.reshape(-1, 12) / 1000
+    np.testing.assert_allclose(ecg, expected, atol=1e-5)
