@@ -131,6 +131,8 @@ def test_step_equals_numpy(case):
   options = config.longitudinal
   method = longitudinal.make(config)
   batch, key = make_batch(), jax.random.key(5)
+  # Several positives of an anchor, or the weight of a pair would cancel.
+  batch['patient'] = np.int32([0, 0, 0, 0, 1, 1, 2, 2])
   variables = jax.jit(method.init)(jax.random.key(0), batch)
   params, state = tb.shake(variables.params, 0), variables.model_state
   state['encoder'] = tb.shake(state['encoder'], 1)
