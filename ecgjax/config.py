@@ -154,7 +154,7 @@ def longitudinal_options() -> dict:
     'label_change_weight': 1.0,  # of a pair whose labels differ
     'queue': 0,  # embeddings of earlier batches as negatives
     'queue_tau': 0.99,  # of the EMA encoder that fills the queue
-    'branches': 'joint',  # or 'tied': one encoder for every lead
+    'branches': 'joint',  # or one for every lead, see models/lead_encoder.py
     'head_width': 320,
     'augmentation': 'crop',  # or 'rotate_heart', 'none'
     'min_crop': 0.5,
@@ -241,7 +241,7 @@ def supervise(config) -> None:
   config.method = 'supervised'
   config.supervised = {
     'task': 'multi_label',  # or 'single_label'
-    'branches': 'tied',  # or 'untied', 'joint'
+    'branches': 'tied',  # or 'tied_mixed', 'untied', 'joint'
     'pool': 'concat',  # over leads; or 'mean', 'attention'
     'frozen_encoder': False,
     'class_weights': (),

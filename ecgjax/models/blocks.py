@@ -1,9 +1,10 @@
 """Building blocks of the 1-D networks.
 
-Every block that uses batch statistics takes `train` and `axis_name` as call
-arguments: the methods know the mapped axis only when they are called.
+Every block that uses batch statistics takes `train`, `axis_name` and `groups`
+as call arguments: the methods know the mapped axis only when they are called.
 Statistics are those of the GLOBAL batch, so that no result depends on the
-number of devices.
+number of devices; with G groups row r is normalised by those of group r % G
+(of its lead, where the rows are the leads of a batch).
 
 Computation runs in `dtype` (None: that of the input); parameters, statistics
 and everything that leaves a head are float32 or wider.
@@ -17,7 +18,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ecgjax.models.batch_norm import EPSILON, batch_moments, normalise
+from ecgjax.models.batch_norm import (
+  EPSILON,
+  batch_moments,
+  by_row,
+  normalise,
+  pairs,
+)
 from ecgjax.models.convolution import convolve
 
 MOMENTUM = 0.9  # weight kept by the running statistics
@@ -53,11 +60,16 @@ class Linear(nn.Module):
 def update_running(module: nn.Module, mean, var, train: bool):
   """Declares the running statistics, moves them if `train`, returns them.
 
+  Several groups move them one after the other, as if each had been a batch.
+
   Args:
     module: the linen module that owns them.
-    mean: [C] mean of this batch (None if not `train`).
-    var: [C] biased variance of this batch (None if not `train`).
+    mean: [G, C] mean of each group of this batch (None if not `train`).
+    var: [G, C] biased variance (None if not `train`).
     train: whether to move the running statistics.
+
+  Returns:
+    mean [C], variance [C].
   """
   features = module.features
   running_mean = module.variable(
@@ -68,8 +80,9 @@ def update_running(module: nn.Module, mean, var, train: bool):
   )
   if train and not module.is_initializing():
     for running, batch in ((running_mean, mean), (running_var, var)):
-      new = MOMENTUM * running.value + (1 - MOMENTUM) * batch
-      running.value = lax.stop_gradient(new)
+      for group in batch:
+        new = MOMENTUM * running.value + (1 - MOMENTUM) * group
+        running.value = lax.stop_gradient(new)
   return running_mean.value, running_var.value
 
 
@@ -79,16 +92,19 @@ class BatchNorm(nn.Module):
   features: int
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
-    """[..., C] -> [..., C]."""
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
+    """[B, ..., C] -> [B, ..., C]."""
     scale = self.param('scale', nn.initializers.ones, (self.features,))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    mean, var = batch_moments(x, axis_name) if train else (None, None)
+    mean, var = batch_moments(x, axis_name, groups) if train else (None, None)
     running = update_running(self, mean, var, train)
     if not train:
-      mean, var = running
-    factor = scale * lax.rsqrt(var + EPSILON)
-    return (x * factor + (bias - mean * factor)).astype(x.dtype)
+      mean, var = (statistic[None] for statistic in running)
+    factor = scale * lax.rsqrt(var + EPSILON)  # [G, C]
+    offset = bias - mean * factor
+    return (x * by_row(factor, x) + by_row(offset, x)).astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -98,15 +114,8 @@ def max_pool(x):
   The gradient goes to the first of two equal samples, as in PyTorch. (Autodiff
   of a maximum of two slices gave wrong gradients when compiled for CPU.)
   """
-  first, second = _pairs(x)
+  first, second = pairs(x)
   return jnp.maximum(first, second)
-
-
-def _pairs(x):
-  """[B, L, C] -> two [B, L//2, C]: samples 0, 2, ... and 1, 3, ..."""
-  half = x.shape[1] // 2
-  pairs = x[:, : 2 * half].reshape(x.shape[0], half, 2, x.shape[2])
-  return pairs[:, :, 0], pairs[:, :, 1]
 
 
 def _max_pool_fwd(x):
@@ -114,11 +123,11 @@ def _max_pool_fwd(x):
 
 
 def _max_pool_bwd(x, gradient):
-  first, second = _pairs(x)
+  first, second = pairs(x)
   wins = first >= second
   zero = jnp.zeros_like(gradient)
-  pairs = [jnp.where(wins, gradient, zero), jnp.where(wins, zero, gradient)]
-  both = jnp.stack(pairs, axis=2)  # [B, L//2, 2, C]
+  shares = [jnp.where(wins, gradient, zero), jnp.where(wins, zero, gradient)]
+  both = jnp.stack(shares, axis=2)  # [B, L//2, 2, C]
   both = both.reshape(x.shape[0], -1, x.shape[2])  # [B, 2*(L//2), C]
   return (jnp.pad(both, ((0, 0), (0, x.shape[1] % 2), (0, 0))),)
 
@@ -153,7 +162,9 @@ class ConvNorm(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
     """[B, L, C] -> [B, L', features]."""
     fan_in = self.kernel_size * x.shape[-1]
     init = uniform_fan_in(fan_in)
@@ -166,7 +177,9 @@ class ConvNorm(nn.Module):
     dtype = self.dtype or x.dtype
     y = convolve(x.astype(dtype), kernel.astype(dtype), self.stride)
     if train:
-      y, mean, var = normalise(y, scale, shift, axis_name, self.relu, self.pool)
+      y, mean, var = normalise(
+        y, scale, shift, axis_name, self.relu, self.pool, groups
+      )
       update_running(self, mean + bias, var, train)
       return y
     mean, var = update_running(self, None, None, train)

@@ -1,10 +1,15 @@
 """How an encoder meets the leads of an ECG.
 
-'tied'    one single-lead encoder for all leads; its batch statistics mix the
-          leads (LCD's reference classifier).
-'untied'  one single-lead encoder per lead; every parameter has a leading axis
-          of leads.
-'joint'   one encoder that sees all leads as channels.
+'tied'        one single-lead encoder for all leads. Each lead is normalised by
+              its own batch statistics; the running ones move lead after lead,
+              as if the encoder had seen one lead after the other (LCD's
+              reference classifier).
+'tied_mixed'  the same encoder with statistics over all leads together. In
+              inference there is no difference, and checkpoints of one serve
+              the other.
+'untied'      one single-lead encoder per lead; every parameter has a leading
+              axis of leads.
+'joint'       one encoder that sees all leads as channels.
 """
 
 from typing import NamedTuple
@@ -15,7 +20,7 @@ import jax.numpy as jnp
 
 from ecgjax.models import heads
 
-BRANCHES = ('tied', 'untied', 'joint')
+BRANCHES = ('tied', 'tied_mixed', 'untied', 'joint')
 
 
 class LeadEncoder(NamedTuple):
@@ -42,13 +47,13 @@ def make_lead_encoder(encoder: nn.Module, branches: str) -> LeadEncoder:
       f'branches is {branches!r}; choose one of {", ".join(BRANCHES)}'
     )
 
-  def encode(variables, x, train, axis_name):
+  def encode(variables, x, train, axis_name, groups=1):
     """[B, L, C] -> pooled [B, D], new batch statistics."""
     if not train:
       h = encoder.apply(variables, x, False)
       return heads.global_average(h), {'batch_stats': variables['batch_stats']}
     h, state = encoder.apply(
-      variables, x, True, axis_name, mutable=['batch_stats']
+      variables, x, True, axis_name, groups, mutable=['batch_stats']
     )
     return heads.global_average(h), state
 
@@ -67,9 +72,10 @@ def make_lead_encoder(encoder: nn.Module, branches: str) -> LeadEncoder:
     if branches == 'joint':
       pooled, state = encode(variables, ecg, train, axis_name)
       return pooled[:, None], state
-    if branches == 'tied':
+    if branches in ('tied', 'tied_mixed'):
       rows = ecg.transpose(0, 2, 1).reshape(-1, length, 1)  # [B * C, L, 1]
-      pooled, state = encode(variables, rows, train, axis_name)
+      groups = leads if branches == 'tied' else 1
+      pooled, state = encode(variables, rows, train, axis_name, groups)
       return pooled.reshape(batch, leads, -1), state  # [B, C, D]
     one = lambda v, lead: encode(v, lead[..., None], train, axis_name)
     pooled, state = jax.vmap(one, in_axes=(0, 2), out_axes=(1, 0))(

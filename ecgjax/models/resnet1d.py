@@ -36,7 +36,9 @@ class ResidualUnit(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
     """[B, L, C] -> [B, ceil(L / 4), features]."""
     conv = lambda stride: nn.Conv(
       self.features, (KERNEL,), stride, use_bias=False, dtype=self.dtype
@@ -50,9 +52,9 @@ class ResidualUnit(nn.Module):
     short = blocks.Linear(self.features, self.dtype)(
       short.reshape(shape).mean(axis=2)  # [B, ceil(L / 4), C]
     )
-    y = nn.relu(blocks.BatchNorm(x.shape[2])(x, train, axis_name))
-    y = conv(1)(y)
-    y = nn.relu(blocks.BatchNorm(self.features)(y, train, axis_name))
+    norm = lambda x: blocks.BatchNorm(x.shape[2])(x, train, axis_name, groups)
+    y = conv(1)(nn.relu(norm(x)))
+    y = nn.relu(norm(y))
     return conv(STRIDE)(y) + short
 
 
@@ -68,7 +70,9 @@ class ResNet1D(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
     """Encodes ECGs with their leads as channels.
 
     Args:
@@ -76,6 +80,7 @@ class ResNet1D(nn.Module):
       train: normalise by the statistics of the batch and move the running
         ones (collection 'batch_stats', which must then be mutable).
       axis_name: mapped axis over which the batch is split, or None.
+      groups: see `VGG1D`.
 
     Returns:
       [B, ceil(L / 256), 320 * width]
@@ -83,8 +88,9 @@ class ResNet1D(nn.Module):
     scaled = lambda channels: max(1, round(channels * self.width))
     x = nn.Conv(scaled(STEM), (KERNEL,), use_bias=False, dtype=self.dtype)(x)
     for channels in UNITS:
-      x = ResidualUnit(scaled(channels), self.dtype)(x, train, axis_name)
-    x = blocks.BatchNorm(x.shape[2])(x, train, axis_name)
+      unit = ResidualUnit(scaled(channels), self.dtype)
+      x = unit(x, train, axis_name, groups)
+    x = blocks.BatchNorm(x.shape[2])(x, train, axis_name, groups)
     return nn.relu(x)
 
 

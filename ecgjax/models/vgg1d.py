@@ -26,7 +26,9 @@ class VGG1D(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
     """Encodes segments, one row each.
 
     Args:
@@ -34,6 +36,7 @@ class VGG1D(nn.Module):
       train: normalise by the statistics of the batch and move the running
         ones (collection 'batch_stats', which must then be mutable).
       axis_name: mapped axis over which the batch is split, or None.
+      groups: G; row r is normalised with the rows of group r % G.
 
     Returns:
       [B, L // 32, 512 * width]
@@ -43,7 +46,7 @@ class VGG1D(nn.Module):
         block = blocks.ConvNorm(
           round(channels * self.width), pool=i == depth - 1, dtype=self.dtype
         )
-        x = block(x, train, axis_name)
+        x = block(x, train, axis_name, groups)
     return x
 
 

@@ -55,14 +55,17 @@ class ViT1D(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
     """Encodes ECGs.
 
     Args:
       x: [B, L, C].
-      train: not used, as `axis_name`: there are no batch statistics. Every
-        encoder is called alike.
+      train: not used, as all that follows: there are no batch statistics.
+        Every encoder is called alike.
       axis_name: not used.
+      groups: not used.
 
     Returns:
       [B, L / patch, D].
@@ -70,7 +73,7 @@ class ViT1D(nn.Module):
     Raises:
       ValueError: if the patch does not divide the length.
     """
-    del train, axis_name
+    del train, axis_name, groups
     batch, length, leads = x.shape
     if length % self.patch:
       raise ValueError(

@@ -31,7 +31,9 @@ class Residual(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
     """[B, L, C] -> [B, ceil(L / stride), features * (4 if bottleneck)]."""
     width = self.features
     out = width * 4 if self.bottleneck else width
@@ -45,7 +47,7 @@ class Residual(nn.Module):
         dtype=self.dtype,
         **kwargs,
       )
-      return module(x, train, axis_name)
+      return module(x, train, axis_name, groups)
 
     last = {'relu': False, 'zero_scale': True}
     if self.bottleneck:
@@ -85,13 +87,16 @@ class XResNet1D(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, x, train: bool, axis_name: str | None = None, groups: int = 1
+  ):
     """Encodes ECGs.
 
     Args:
       x: [B, L, C].
       train: see `VGG1D`.
       axis_name: see `VGG1D`.
+      groups: see `VGG1D`.
 
     Returns:
       [B, about L / 32, D], D = 4 * widths[-1] with bottlenecks, else
@@ -100,7 +105,7 @@ class XResNet1D(nn.Module):
     for i, channels in enumerate(STEM):
       x = blocks.ConvNorm(
         channels, 5, 2 if i == 0 else 1, use_bias=False, dtype=self.dtype
-      )(x, train, axis_name)
+      )(x, train, axis_name, groups)
     x = nn.max_pool(x, (3,), (2,), [(1, 1)])
     for stage, (depth, width) in enumerate(zip(self.depths, self.widths)):
       first = Residual(
@@ -110,11 +115,11 @@ class XResNet1D(nn.Module):
         self.dtype,
         name=f'stage{stage}_first',
       )
-      x = first(x, train, axis_name)
+      x = first(x, train, axis_name, groups)
       if depth > 1:
         # The other blocks are alike: one compiled body, stacked parameters.
         repeat = nn.scan(
-          lambda block, x, _: (block(x, train, axis_name), None),
+          lambda block, x, _: (block(x, train, axis_name, groups), None),
           variable_axes={'params': 0, 'batch_stats': 0},
           split_rngs={'params': True},
           length=depth - 1,

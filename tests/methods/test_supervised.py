@@ -6,7 +6,7 @@ import pytest
 from configs import supervised as supervised_config
 from ecgjax import leads as leads_lib
 from ecgjax.methods import supervised
-from ecgjax.models import vgg1d
+from ecgjax.models import lead_encoder, vgg1d
 
 pytestmark = pytest.mark.usefixtures('short_vgg')
 STAGES = vgg1d.STAGES  # all of them
@@ -44,6 +44,35 @@ def test_tied_classifier_has_the_size_of_the_reference(monkeypatch):
   batch = {'ecg': jnp.zeros((1, 64, 8)), 'label': jnp.zeros((1, 5))}
   shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
   assert sum(x.size for x in jax.tree.leaves(shapes.params)) == 80_781
+
+
+def test_default_loss_is_that_of_copies_each_of_which_sees_one_lead():
+  batch = make_batch()
+  batch['ecg'] = batch['ecg'] * np.float32([1, 4]) + np.float32([0, 3])
+  method, variables = start(make_config())
+  copies = {
+    name: lead_encoder.replicate(tree, 'untied', 2)
+    for name, tree in (
+      ('params', variables.params['encoder']),
+      ('state', variables.model_state['encoder']),
+    )
+  }
+
+  def loss(branches, params, state):
+    method = supervised.make(make_config(branches=branches))
+    run = jax.jit(method.loss, static_argnums=5)
+    return float(run(params, state, None, jax.random.key(1), batch, None)[0])
+
+  untied = loss(
+    'untied',
+    variables.params | {'encoder': copies['params']},
+    variables.model_state | {'encoder': copies['state']},
+  )
+  trained = variables.params, variables.model_state
+  assert loss(make_config().supervised.branches, *trained) == pytest.approx(
+    untied, abs=1e-5
+  )
+  assert abs(loss('tied_mixed', *trained) - untied) > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -303,8 +303,132 @@ def test_statistics_of_bfloat16_are_float32():
   mean, var = batch_norm.batch_moments(x, None)
   exact = np.asarray(x, np.float64)
   assert mean.dtype == var.dtype == jnp.float32
-  np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
-  np.testing.assert_allclose(var, exact.var(0), rtol=1e-3)
+  np.testing.assert_allclose(mean[0], exact.mean(0), rtol=1e-6)
+  np.testing.assert_allclose(var[0], exact.var(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize('offset', [300.0, 1000.0])
+def test_moments_of_a_channel_far_from_zero(offset):
+  """On one device, on four, and with the batch sharded over a mesh."""
+  rng = np.random.default_rng(4)
+  x = rng.normal(offset, 0.02**0.5, size=(8, 50, 3)).astype(np.float32)
+  x[:, 0] = 0.1 * offset  # at the edge, where a convolution sees zeros
+  x[:, 0, 1:] = offset
+  exact = x.astype(np.float64)
+  one = lambda x, axis=None: batch_norm.batch_moments(x, axis)
+  mapped = jax.pmap(lambda x: one(x, 'b'), axis_name='b')
+  mesh = jax.make_mesh((4,), ('b',), axis_types=(AxisType.Auto,))
+  sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec('b')))
+  for mean, var in (
+    jax.jit(one)(x),
+    jax.tree.map(lambda m: m[0], mapped(x.reshape(4, 2, 50, 3))),
+    jax.jit(one)(sharded),
+  ):
+    np.testing.assert_allclose(mean[0], exact.mean((0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(var[0], exact.var((0, 1)), rtol=1e-4)
+
+
+def test_gradients_of_a_channel_far_from_zero():
+  """Float32 against the textbook layer in float64."""
+  rng = np.random.default_rng(5)
+  x = rng.normal(300, 0.02**0.5, size=(8, 50, 3)).astype(np.float32)
+  weights = rng.normal(size=x.shape).astype(np.float32)
+  scale, shift = rng.normal(size=(2, 3)).astype(np.float32)
+
+  def loss(x, scale, shift):
+    y = batch_norm.normalise(x, scale, shift, None, False, False)[0]
+    return (y * weights).sum()
+
+  def textbook(x, scale, shift):
+    y = (x - x.mean((0, 1))) / jnp.sqrt(x.var((0, 1)) + batch_norm.EPSILON)
+    return ((y * scale + shift) * weights).sum()
+
+  got = jax.jit(jax.grad(loss, (0, 1, 2)))(x, scale, shift)
+  with jax.enable_x64(True):
+    exact = (a.astype(np.float64) for a in (x, scale, shift))
+    expected = jax.device_get(jax.jit(jax.grad(textbook, (0, 1, 2)))(*exact))
+  assert_close(got, expected, 2e-4)
+
+
+def grouped(x, params, weights, groups, axis_name=None):
+  """Output, statistics and gradients of a block and of `BatchNorm`."""
+  fused = blocks.ConvNorm(4, pool=True)
+  plain = blocks.BatchNorm(4)
+  zero = {'mean': jnp.zeros(4), 'var': jnp.ones(4)}
+
+  def loss(params, x):
+    y, first = fused.apply(
+      {'params': params, 'batch_stats': zero},
+      x, True, axis_name, groups, mutable=['batch_stats'],
+    )  # fmt: skip
+    norm = {'scale': params['scale'], 'bias': params['shift']}
+    z, second = plain.apply(
+      {'params': norm, 'batch_stats': zero},
+      y, True, axis_name, groups, mutable=['batch_stats'],
+    )  # fmt: skip
+    return (weights * z**2).sum(), (z, (first, second))
+
+  gradients, (z, stats) = jax.grad(loss, (0, 1), has_aux=True)(params, x)
+  return z, stats, gradients
+
+
+def test_groups_are_batches_one_after_the_other():
+  """On one device and on four, against one call per group, in float64."""
+  rng = np.random.default_rng(6)
+  groups, rows = 3, 8
+  params = {
+    'kernel': rng.normal(size=(3, 2, 4)),
+    'bias': rng.normal(size=4),
+    'scale': rng.normal(size=4),
+    'shift': rng.normal(size=4),
+  }
+  # [row, group, time, channel]: groups alternate.
+  x = (
+    rng.normal(size=(rows, groups, 20, 2))
+    * np.array([1, 4, 0.3])[:, None, None]
+  )
+  weights = rng.normal(size=(rows, groups, 10, 4))
+  flat = lambda a: a.reshape(-1, *a.shape[2:])
+  split = lambda a: a.reshape(4, -1, *a.shape[2:])
+  with jax.enable_x64(True):
+    one = jax.jit(lambda x, w: grouped(x, params, w, groups))(
+      flat(x), flat(weights)
+    )
+    four = jax.pmap(
+      lambda x, w: grouped(x, params, w, groups, 'b'), axis_name='b'
+    )(split(x), split(weights))
+    each = [
+      jax.jit(lambda x, w: grouped(x, params, w, 1))(x[:, g], weights[:, g])
+      for g in range(groups)
+    ]
+  one, each = jax.device_get((one, each))
+  stacked = lambda arrays: flat(np.stack(arrays, axis=1))
+  fresh = ({'mean': 0.0, 'var': 1.0},) * 2
+  running = [{'batch_stats': dict(s)} for s in fresh]
+  for _, stats, _ in each:  # 0.9 of the start is in every one
+    for into, got, begin in zip(running, stats, fresh):
+      for name, value in got['batch_stats'].items():
+        new = value - 0.9 * begin[name]
+        into['batch_stats'][name] = 0.9 * into['batch_stats'][name] + new
+  expected = (
+    stacked([z for z, _, _ in each]),
+    tuple(running),
+    (
+      jax.tree.map(lambda *g: sum(g), *[g[0] for *_, g in each]),
+      stacked([g[1] for *_, g in each]),
+    ),
+  )
+  assert_close(one, expected)
+  z, stats, (by_device, dx) = jax.device_get(four)
+  joined = (
+    z.reshape(one[0].shape),
+    jax.tree.map(lambda a: a[0], stats),
+    (
+      jax.tree.map(lambda a: a.sum(0), by_device),
+      dx.reshape(rows * groups, 20, 2),
+    ),
+  )
+  assert_close(joined, expected)
 
 
 def test_batch_norm_equals_linen():

@@ -57,6 +57,42 @@ def test_replicated_encoder_gives_tied_features(ecg):
   )
 
 
+def test_tied_moments_are_those_of_one_lead_after_the_other(ecg):
+  """As copies that each see one lead; the running ones move in order."""
+  encoder = vgg1d.make()
+  tied = lead_encoder.make_lead_encoder(encoder, 'tied')
+  untied = lead_encoder.make_lead_encoder(encoder, 'untied')
+  ecg = ecg * jnp.array([1.0, 3.0, 0.2]) + jnp.array([0.0, 5.0, -1.0])
+  variables = init(tied, ecg)
+  features, state = apply(tied, variables, ecg, True)
+  copies = lead_encoder.replicate(variables, 'untied', 3)
+  expected, _ = apply(untied, copies, ecg, True)
+  np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+  one = jax.jit(lambda v, x: encoder.apply(v, x, True, mutable=['batch_stats']))
+  for lead in range(3):
+    _, found = one(variables, ecg[:, :, lead : lead + 1])
+    variables = variables | found
+  for a, b in zip(
+    jax.tree.leaves(state), jax.tree.leaves(variables['batch_stats'])
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_tied_mixed_sees_the_leads_as_one_batch(ecg):
+  encoder = vgg1d.make()
+  mixed = lead_encoder.make_lead_encoder(encoder, 'tied_mixed')
+  variables = init(mixed, ecg)
+  features, state = apply(mixed, variables, ecg, True)
+  rows = ecg.transpose(0, 2, 1).reshape(12, 64, 1)
+  h, expected = jax.jit(
+    lambda v, x: encoder.apply(v, x, True, mutable=['batch_stats'])
+  )(variables, rows)
+  pooled = heads.global_average(h).reshape(4, 3, 64)
+  np.testing.assert_allclose(features, pooled, rtol=1e-4, atol=1e-5)
+  for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_joint_sees_all_leads(ecg):
   wrapped = lead_encoder.make_lead_encoder(vgg1d.make(), 'joint')
   variables = init(wrapped, ecg)
@@ -66,5 +102,5 @@ def test_joint_sees_all_leads(ecg):
 
 
 def test_unknown_branches():
-  with pytest.raises(ValueError, match='tied, untied, joint'):
+  with pytest.raises(ValueError, match='tied, tied_mixed, untied, joint'):
     lead_encoder.make_lead_encoder(vgg1d.make(), 'both')
