@@ -6,7 +6,9 @@
 Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder, preset=
   default  8 leads x 1000 samples (100 Hz), batch 256
   paper    8 leads x 2048 samples (204.8 Hz), batch 256, 100 epochs, Adam 1e-3
-  parity   paper, with the quirks of the reference code (methods/lcd.py)
+  parity   paper, with the quirks of the reference code (methods/lcd.py): the
+           smaller last batch of an epoch is kept, and of the 100 epochs the one
+           with the lowest training loss
   smoke    a few steps on the smallest data, under a minute on two cores
 
 Two cores, preset default, test macro AUROC of the probe: 3,560 synthetic ECGs
@@ -49,7 +51,10 @@ def _parity(config):
   _paper(config)
   config.lcd.parity = True
   config.data.normalisation = 'record'
+  config.keep_remainder = True
+  config.evaluations = config.num_epochs
   config.data.single_label = True
+  config.data.window_gib = 4.0  # more than any corpus of the reference
   config.best_metric = 'train_loss'
   config.evaluate_checkpoint = 'best'
   config.probe.recipe = 'reference'

@@ -58,6 +58,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.method = ''
   config.seed = 0
   config.batch_size = 256
+  config.keep_remainder = False  # True: the last, smaller batch of an epoch too
   config.num_epochs = 100
   config.num_steps = 0  # 0: num_epochs
   config.parallel = 'pmap'  # or 'jit'
@@ -82,6 +83,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.data.single_label = False  # drop records with several labels
   config.data.allow_leak = False  # True marks the result
   config.data.resident = True  # one device: training split in its memory
+  config.data.window_gib = 1.0  # larger splits are shuffled in such windows
   config.data.extra = ()  # work folders of --mode=generate; supervised only
   config.data.oversample = 0.0  # share up to which rare classes are repeated
 
@@ -98,7 +100,8 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.optimizer.freeze = ''  # regular expression of parameter paths
 
   config.log_every = 10  # steps
-  config.eval_every = 0  # steps between checkpoints; 0: ten a run
+  config.eval_every = 0  # steps between checkpoints; 0: see `evaluations`
+  config.evaluations = 10  # a run; as many as epochs: one after each
   config.best_metric = 'validation_loss'
   config.best_mode = 'min'
   config.patience = 0  # evaluations without a better best_metric; 0: off

@@ -210,11 +210,16 @@ def train(
     ValueError: if something in the config is off.
   """
   started = time.monotonic()
-  for field in ('steps_per_dispatch', 'log_every'):
+  for field in ('steps_per_dispatch', 'log_every', 'evaluations'):
     if config[field] < 1:
       raise ValueError(
         f'config.{field} is {config[field]}; it must be at least 1'
       )
+  if config.keep_remainder and config.steps_per_dispatch > 1:
+    raise ValueError(
+      'config.steps_per_dispatch: with config.keep_remainder batches differ in '
+      'size and are dispatched one by one; set it to 1'
+    )
   workdir = pathlib.Path(workdir)
   method = resolve('methods', config.method).make(config)
   contract = InputContract.from_config(config)
@@ -269,14 +274,16 @@ def train(
     )
   one_step = train_step_lib.make_train_step(method, optimizer, contract)
   step_fn = parallel.data_parallel(
-    train_step_lib.make_train_steps(one_step), config.parallel
+    train_step_lib.make_train_steps(one_step),
+    config.parallel,
+    whole_below=config.batch_size if config.keep_remainder else 0,
   )
   writer = processes.on_all(
     lambda: metric_writers.MetricWriter(workdir, int(state.step))
   )
   most = config.steps_per_dispatch
-  tenth = most * math.ceil(config.num_steps / (10 * most))
-  evaluate_every = config.eval_every or tenth
+  share = most * math.ceil(config.num_steps / (config.evaluations * most))
+  evaluate_every = config.eval_every or share
   speed = speed_lib.Speed(config.batch_size)
   windows = metric_writers.Windows()
 

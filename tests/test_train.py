@@ -142,6 +142,40 @@ def test_other_data_are_refused(undisturbed):
     train_lib.train(make_config(), workdir, batches, fingerprint='other')
 
 
+def test_remainder_is_trained_on_and_resumed(tmp_path):
+  """Every third batch is smaller; all devices take part in the others."""
+
+  def uneven(start, kill_at=None):
+    for step, batch in enumerate(batches(start), start):
+      if step == kill_at:
+        raise Killed
+      rows = 6 if step % 3 == 2 else 8
+      yield {name: x[:rows] for name, x in batch.items()}
+
+  options = {'parity': True, 'off_diagonal_weight': 0.0}
+  config = make_config(keep_remainder=True, lcd=options)
+  trained = train_lib.train(config, tmp_path / 'whole', uneven)
+  losses = [row['loss_cov'] for row in metrics(tmp_path / 'whole')]
+  # 1024 diagonal entries, at 6 / 8 where six rows are divided by eight.
+  extra = 0.005 * 1024 * (1 - 6 / 8) ** 2
+  expected = [0, 0, extra, 0, 0, extra]
+  np.testing.assert_allclose(losses, expected, rtol=0.2, atol=0.01)
+  with pytest.raises(Killed):
+    train_lib.train(config, tmp_path / 'run', lambda s: uneven(s, kill_at=5))
+  resumed = train_lib.train(config, tmp_path / 'run', uneven)
+  assert checkpoints.digest(resumed.state) == checkpoints.digest(trained.state)
+  config.steps_per_dispatch = 2
+  with pytest.raises(ValueError, match='dispatched one by one; set it to 1'):
+    train_lib.train(config, tmp_path / 'other', uneven)
+
+
+def test_as_many_evaluations_as_epochs(tmp_path):
+  config = make_config(eval_every=0, evaluations=3)
+  train_lib.train(config, tmp_path, batches)
+  rows = metrics(tmp_path)
+  assert [r['step'] for r in rows if 'train_loss' in r] == [2, 4, 6]
+
+
 def test_patience(undisturbed):
   workdir, _ = undisturbed
   rows = [r['train_loss'] for r in metrics(workdir) if 'train_loss' in r]
@@ -185,14 +219,18 @@ def widen(x):
   return x.astype(np.float64) if x.dtype == np.float32 else jax.numpy.copy(x)
 
 
-def test_devices_agree():
-  """Loss, gradient norm and new state of 1 and 4 devices, in float64."""
+@pytest.mark.parametrize('rows', [8, 6])
+def test_devices_agree(rows):
+  """Loss, gradient norm and new state of 1 and 4 devices, in float64.
+
+  Six rows are what is left of an epoch of batches of eight.
+  """
   with jax.enable_x64(True):
-    config = make_config()
+    config = make_config(lcd={'cov_divisor': 'nominal'})
     config.optimizer.name = 'sgd'
     method = lcd.make(config)
     optimizer = optimizers.make_optimizer(config, 6)
-    batch = next(batches(0))
+    batch = {name: x[:rows] for name, x in next(batches(0)).items()}
     batch['ecg'] = batch['ecg'].astype(np.float64)
     step = train_step.make_train_step(
       method, optimizer, InputContract.from_config(config)
@@ -200,7 +238,7 @@ def test_devices_agree():
     create = train_state.create_train_state
     state = jax.jit(lambda: create(method, optimizer, 0, batch))()
     (state_1, metrics_1), *others = [
-      parallel.data_parallel(step, mode, jax.devices()[:count])(
+      parallel.data_parallel(step, mode, jax.devices()[:count], whole_below=8)(
         jax.tree.map(widen, state), batch
       )
       for mode, count in (('pmap', 1), ('pmap', 4), ('jit', 4))

@@ -9,10 +9,12 @@ and label task; `train_batches` and `eval_batches` then yield batches
 
 The order of the rows is `ecgjax.data.order`; it does not depend on how they
 are read. tf.data reads and parses whole shards in sequence, about twice as
-fast as it shuffles single records. A split of up to `WINDOW_BYTES` (PTB-XL at
-100 Hz is 0.5 GB) is decoded once per process and kept. A larger one is read in
-windows of consecutive shards, the next window in the background, two in
-memory. Metadata comes from the record table. `ecgjax.data.resident` yields the
+fast as it shuffles single records. A split of up to `config.data.window_gib`
+(PTB-XL at 100 Hz is 0.5 GB) is decoded once per process, kept, and its epochs
+are uniform permutations. A larger one is read in windows of consecutive shards,
+the next window in the background, two in memory: windows are shuffled, and the
+records within each, so that a batch holds records of one window or two.
+Metadata comes from the record table. `ecgjax.data.resident` yields the
 same batches from the memory of the device.
 """
 
@@ -33,7 +35,7 @@ from ecgjax.data import labels as labels_lib
 from ecgjax.data import order
 from ecgjax.data import table as table_lib
 
-WINDOW_BYTES = 1 << 30  # stored signal bytes of one window
+GIB = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,7 +131,7 @@ def open_split(
   *,
   records: Collection[str] | None = None,
   keep_unlabelled: bool = False,
-  window_bytes: int = WINDOW_BYTES,
+  window_bytes: int | None = None,
 ) -> Split:
   """Chooses records, leads, length and label task of a split.
 
@@ -139,15 +141,15 @@ def open_split(
     builder: a prepared TFDS builder with the record schema.
     split: 'train', 'validation' or 'test'.
     config: uses `config.data` with `rate` (Hz), `length` (samples), `leads`
-      and, where there is one, `task`.
+      and, where there are such, `task`, `single_label` and `window_gib`.
     records: ids of the records to use, for label subsets; None means all.
     keep_unlabelled: for pretraining: keep records without any label of the
       task, and accept a data set that stores no labels at all.
-    window_bytes: how much is shuffled, and read, at a time.
+    window_bytes: how much is shuffled, and read, at a time; None: `window_gib`.
 
   Raises:
     ValueError: if rate, length, leads, task or record ids do not fit the data
-      set, or no record is left.
+      set, no record is left, or a window is empty.
     CorruptShard: if a shard is damaged.
   """
   where = f'data set {builder.info.full_name}'
@@ -167,6 +169,11 @@ def open_split(
       f'{data.length}; choose 1 to {stored}'
     )
   leads = leads_lib.indices(data.leads)
+  window_gib = data.get('window_gib', 1.0)
+  if not window_gib > 0:
+    raise ValueError(
+      f'config.data.window_gib is {window_gib:g}; it must be above 0'
+    )
   keep = np.ones(len(table['record_id']), bool)
   dropped = {}
 
@@ -206,11 +213,15 @@ def open_split(
         drop('no label of the task', ~label.any(axis=1))
     if data.get('single_label'):
       drop('several labels', label.sum(axis=1) > 1)
+      if not keep_unlabelled:
+        drop('no label', ~label.any(axis=1))
   position = np.flatnonzero(keep)
   if not len(position):
     reasons = ', '.join(f'{k}: {v}' for k, v in dropped.items())
     raise ValueError(f'{where} has no usable {split} record ({reasons})')
   shard_ends = np.cumsum(shards[1])
+  if window_bytes is None:
+    window_bytes = int(window_gib * GIB)
   window_records = window_bytes // (stored * num_leads * 2)
   rows_per_shard = np.diff(np.searchsorted(position, shard_ends), prepend=0)
   return Split(
@@ -245,14 +256,11 @@ def _windows(rows_per_shard, rows_per_window) -> np.ndarray:
   return np.repeat(windows, rows_per_shard)
 
 
-def num_examples(split: Split) -> int:
-  """Records per epoch, before the remainder is dropped."""
-  return len(split)
-
-
-def steps_per_epoch(split: Split, batch_size: int) -> int:
-  """Full training batches per epoch; ValueError if there is not one."""
-  return order.steps_per_epoch(len(split), batch_size)
+def steps_per_epoch(
+  split: Split, batch_size: int, keep_remainder: bool = False
+) -> int:
+  """Training batches per epoch, see `order.steps_per_epoch`."""
+  return order.steps_per_epoch(len(split), batch_size, keep_remainder)
 
 
 def fingerprint(split: Split) -> dict:
@@ -282,32 +290,33 @@ def train_batches(
   process_index: int = 0,
   process_count: int = 1,
   repeats: np.ndarray | None = None,
+  keep_remainder: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Training batches without end.
 
   Host h of P takes rows [h b, (h + 1) b) of each global batch, b = B / P, so
-  that the hosts together see exactly the batches of one host. What remains of
-  an epoch after the last full batch is dropped; no batch spans two epochs.
+  that the hosts together see the batches of one host. None spans two epochs.
 
   Args:
     split: an open split.
     batch_size: the GLOBAL batch size B.
-    seed: together with the epoch, decides the order.
-    start_step: first step; the batches before it cost nothing.
+    seed: with the epoch, decides the order.
+    start_step: first step; those before it cost nothing.
     process_index: this host, h.
     process_count: number of hosts, P.
     repeats: how often each row occurs in an epoch, see `order.repeats`.
+    keep_remainder: see `order.train_rows`.
 
   Yields:
     Batches of b rows, see the module.
 
   Raises:
-    ValueError: if B is not a multiple of P or exceeds the split.
+    ValueError: see `order.train_rows`.
     CorruptShard: names the shard.
   """
   chunks = order.train_rows(
     split.position, split.window, batch_size, seed, start_step,
-    process_index, process_count, repeats,
+    process_index, process_count, repeats, keep_remainder,
   )  # fmt: skip
   return batches(split, chunks)
 

@@ -45,18 +45,27 @@ def mix(x: np.ndarray) -> np.ndarray:
   return x ^ (x >> np.uint64(31))
 
 
-def steps_per_epoch(num_rows: int, batch_size: int) -> int:
-  """Full training batches per epoch.
+def steps_per_epoch(
+  num_rows: int, batch_size: int, keep_remainder: bool = False
+) -> int:
+  """Training batches per epoch.
+
+  Args:
+    num_rows: of an epoch.
+    batch_size: of a full batch.
+    keep_remainder: whether what remains is a last, smaller batch; a single row
+      is none, for its features have no variance.
 
   Raises:
-    ValueError: if there is not one.
+    ValueError: if there is no full batch.
   """
   if not 0 < batch_size <= num_rows:
     raise ValueError(
       f'config.batch_size is {batch_size} and the training split has '
       f'{num_rows} usable records; choose 1 to {num_rows}'
     )
-  return num_rows // batch_size
+  steps, remainder = divmod(num_rows, batch_size)
+  return steps + (keep_remainder and remainder > 1)
 
 
 def train_rows(
@@ -68,20 +77,24 @@ def train_rows(
   process_index: int = 0,
   process_count: int = 1,
   repeats: np.ndarray | None = None,
+  keep_remainder: bool = False,
 ) -> Iterator[np.ndarray]:
   """Rows of the training batches, without end.
 
   Host h of P takes columns [h b, (h + 1) b) of the global batch, b = B / P, so
   that the hosts together see exactly the batches of one host. What remains of
-  an epoch after the last full batch is dropped; no batch spans two epochs.
+  an epoch after the last full batch is dropped, or is a smaller batch with
+  `keep_remainder`; no batch spans two epochs.
   With `repeats` ([n] integers from 1 on) an epoch holds row i that many times;
   the copies are shuffled like rows of their own.
 
   Yields:
-    One [steps, b] array per epoch; the first begins at `start_step`.
+    One [steps, b] array per epoch, and one [1, remainder] if that is kept; the
+    first begins at `start_step`.
 
   Raises:
-    ValueError: if B is not a multiple of P or exceeds the number of rows.
+    ValueError: if B is not a multiple of P or exceeds the number of rows, or
+      P > 1 and a remainder is kept.
   """
   if repeats is None:
     repeats = np.ones(len(position), int)
@@ -90,14 +103,24 @@ def train_rows(
   copy = (np.arange(len(source)) - first_copy).astype(np.uint64)
   position = position[source].astype(np.uint64) + (copy << np.uint64(40))
   window = window[source]
-  steps = steps_per_epoch(len(position), batch_size)
+  steps = steps_per_epoch(len(position), batch_size, keep_remainder)
+  full = len(position) // batch_size
+  if keep_remainder and process_count > 1:
+    raise ValueError(
+      f'config.keep_remainder needs one process, there are {process_count}: a '
+      'smaller batch is not split; set it to False'
+    )
   hosts = _host_slice(batch_size, process_index, process_count)
 
   def generate():
     first_epoch, step = divmod(start_step, steps)
     for epoch in itertools.count(first_epoch):
-      rows = epoch_order(position, window, seed, epoch)[: steps * batch_size]
-      yield source[rows].reshape(steps, batch_size)[step:, hosts]
+      rows = source[epoch_order(position, window, seed, epoch)]
+      rows, remainder = np.split(rows, [full * batch_size])
+      if step < full:
+        yield rows.reshape(full, batch_size)[step:, hosts]
+      if steps > full:
+        yield remainder[None]
       step = 0
 
   return generate()

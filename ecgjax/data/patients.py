@@ -21,7 +21,7 @@ batches of one host.
 At scale only metadata is in memory: the record table and 24 bytes an ECG for
 the index (10^6 patients with 2.9 million ECGs: built in 5 s of CPU time, an
 epoch planned in 1.5 s). Signals stay in the record-major TFRecords that every
-other method reads too; a split of more than `input_pipeline.WINDOW_BYTES` is
+other method reads too; a split of more than `config.data.window_gib` is
 read through an index of offsets (`ecgjax.data.offsets`), so that any pair is
 two reads wherever the shuffle of the builder has put it. Patient-major
 examples would need a second copy of every corpus, and a cap on the ECGs of a

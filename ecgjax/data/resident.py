@@ -48,15 +48,15 @@ def train_batches(
   process_index: int = 0,
   process_count: int = 1,
   repeats: np.ndarray | None = None,
+  keep_remainder: bool = False,
 ) -> Iterator[dict[str, jax.Array]]:
   """As `input_pipeline.train_batches`, from the arrays of `load`."""
   chunks = order.train_rows(
     split.position, split.window, batch_size, seed, start_step,
-    process_index, process_count, repeats,
+    process_index, process_count, repeats, keep_remainder,
   )  # fmt: skip
-  mask = jnp.ones(batch_size // process_count, jnp.float32)
   return (
-    gather(arrays, rows.astype(np.int32), mask)
+    gather(arrays, rows.astype(np.int32), jnp.ones(len(rows), jnp.float32))
     for rows in itertools.chain.from_iterable(chunks)
   )
 

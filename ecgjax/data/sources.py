@@ -107,7 +107,7 @@ class Batches(NamedTuple):
   """What a run's loop reads of one split.
 
   Attributes:
-    steps_per_epoch: full batches of one pass over the real records.
+    steps_per_epoch: batches of one pass over the real records.
     train: start step -> iterator of NumPy (or device) batches.
     validate: () -> the full validation batches of the training kind, for the
       loss of a pretext task.
@@ -141,7 +141,8 @@ def make_batches(
       ECGs as well; neither these nor `config.data.oversample` buy updates.
 
   Raises:
-    ValueError: if `config.data.oversample` is no share.
+    ValueError: if `config.data.oversample` is no share, or the batches of
+      patients are to keep a remainder.
   """
   options = {
     'seed': config.seed,
@@ -149,6 +150,11 @@ def make_batches(
     'process_count': process_count,
   }
   if 'longitudinal' in config:
+    if config.keep_remainder:
+      raise ValueError(
+        'config.keep_remainder: batches of patients have none to keep; set it '
+        'to False'
+      )
     return Batches(
       patients.steps_per_epoch(train, config),
       lambda step: patients.train_batches(
@@ -156,6 +162,7 @@ def make_batches(
       ),
       lambda: patients.eval_batches(validation, config),
     )
+  options['keep_remainder'] = config.keep_remainder
   size, share = config.batch_size, config.data.oversample
   if share:
     if not 0 < share < 1:
@@ -172,7 +179,9 @@ def make_batches(
     source = functools.partial(input_pipeline.train_batches, train, size)
   eval_size = min(size, len(validation))
   return Batches(
-    input_pipeline.steps_per_epoch(train if real is None else real, size),
+    input_pipeline.steps_per_epoch(
+      train if real is None else real, size, config.keep_remainder
+    ),
     lambda step: source(start_step=step, **options),
     lambda: itertools.islice(
       input_pipeline.eval_batches(validation, eval_size),

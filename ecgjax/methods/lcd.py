@@ -15,8 +15,13 @@ method.
 Deviations from the reference code. `config.lcd.parity = True` undoes the ones
 marked (parity); each has a field of its own in `config.lcd`:
   - The correlation matrix is divided by the number of rows really in the
-    batch, and the last partial batch is dropped; the reference divides by the
-    nominal batch size on the partial batch too (parity: `cov_divisor`).
+    batch, and the last partial batch is dropped. The reference keeps it
+    (parity: `config.keep_remainder`; a single row is dropped all the same) and
+    divides by the nominal batch size there too (parity: `cov_divisor`).
+  - An epoch is a uniform permutation of the records where their signals take at
+    most 1 GiB, as 21,845 records of 12 x 2048 samples do; above that, windows
+    of consecutive shards are shuffled, and the records within each. The
+    reference permutes all (parity: `config.data.window_gib`).
   - The on-diagonal term, which has no gradient, is left out (parity:
     `cov_on_diagonal`).
   - Lead pair, crops and masks come from one key per (seed, step, row); the
@@ -28,8 +33,9 @@ marked (parity); each has a field of its own in `config.lcd`:
   - BatchNorm and correlation statistics are those of the global batch on any
     number of devices; running variances are the biased ones.
   - The checkpoint kept for evaluation is the last one; the reference keeps
-    that of the lowest training loss (parity: `config.evaluate_checkpoint`,
-    `config.best_metric`), probes raw features with a softmax layer (parity:
+    that of the epoch with the lowest training loss (parity:
+    `config.evaluate_checkpoint`, `config.best_metric`, `config.evaluations`),
+    probes raw features with a softmax layer (parity:
     `config.probe.recipe`) and uses single-label records only (parity:
     `config.data.single_label`).
 As there: the two online passes are separate BatchNorm batches unless

@@ -11,7 +11,9 @@ AXIS = 'batch'
 MODES = ('pmap', 'jit')
 
 
-def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
+def data_parallel(
+  step: Callable, mode: str = 'pmap', devices=None, whole_below: int = 0
+) -> Callable:
   """Runs `step(state, batch, axis_name)` on all devices.
 
   State and results are the same on every device and carry no device axis, so
@@ -23,6 +25,8 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
       one-axis mesh and lets the compiler place the collectives. With one
       device there is nothing to split, and both are the same program.
     devices: defaults to all devices of all processes.
+    whole_below: batches of fewer rows, the last ones of their epochs, are not
+      split: every device computes the whole of them. One process only.
 
   Returns:
     `(state, batch) -> (state, metrics)`; the batch, or a tuple of batches,
@@ -39,8 +43,10 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
   devices = list(devices or jax.devices())
   local = [d for d in devices if d.process_index == jax.process_index()]
 
+  count_rows = lambda batch: len(jax.tree.leaves(batch)[0])
+
   def check(batch):
-    size = len(jax.tree.leaves(batch)[0])
+    size = count_rows(batch)
     if size % len(local):
       raise ValueError(
         f'a batch of {size} rows per process cannot be split over '
@@ -65,6 +71,21 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
       return state
     return jax.device_put(state, everywhere)
 
+  compiled_whole = jax.jit(
+    functools.partial(step, axis_name=None),
+    in_shardings=everywhere,
+    out_shardings=everywhere,
+    donate_argnums=0,
+  )
+
+  def or_whole(run):
+    def run_either(state, batch):
+      if count_rows(batch) >= whole_below:
+        return run(state, batch)
+      return compiled_whole(place(state), jax.device_put(batch, everywhere))
+
+    return run_either
+
   if mode == 'pmap':
     mapped = jax.pmap(
       functools.partial(step, axis_name=AXIS),
@@ -80,7 +101,7 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
       split = lambda x: x.reshape((len(local), -1) + x.shape[1:])
       return mapped(place(state), jax.tree.map(split, batch))
 
-    return run
+    return or_whole(run)
 
   compiled = jax.jit(
     functools.partial(step, axis_name=None),
@@ -94,7 +115,7 @@ def data_parallel(step: Callable, mode: str = 'pmap', devices=None) -> Callable:
     split = functools.partial(jax.make_array_from_process_local_data, rows)
     return compiled(place(state), jax.tree.map(split, batch))
 
-  return run_jit
+  return or_whole(run_jit)
 
 
 def local(tree):

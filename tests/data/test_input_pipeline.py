@@ -125,6 +125,55 @@ def test_order_depends_on_seed_and_epoch_only(split):
   assert epochs[:5] != other
 
 
+def test_remainder_of_an_epoch_is_a_smaller_batch(split):
+  options = {'seed': 3, 'keep_remainder': True}
+  steps = input_pipeline.steps_per_epoch(split, 9, keep_remainder=True)
+  assert steps == 5 == input_pipeline.steps_per_epoch(split, 9) + 1
+  # 41 rows: one of them alone has no variance.
+  assert input_pipeline.steps_per_epoch(split, 8, keep_remainder=True) == 5
+  whole = take(input_pipeline.train_batches(split, 9, **options), 11)
+  assert [len(batch['record']) for batch in whole] == [9, 9, 9, 9, 5] * 2 + [9]
+  for epoch in (whole[:5], whole[5:10]):
+    assert len(set(sum(records(epoch), []))) == 41
+  dropped = take(input_pipeline.train_batches(split, 9, seed=3), 8)
+  assert_same(whole[:4] + whole[5:9], dropped)
+  for start in (3, 4, 5, 9):
+    resumed = input_pipeline.train_batches(
+      split, 9, start_step=start, **options
+    )
+    assert_same(take(resumed, 11 - start), whole[start:])
+  arrays = resident.load(split)
+  on_device = resident.train_batches(split, arrays, 9, **options)
+  assert_same(take(on_device, 11), whole)
+  with pytest.raises(ValueError, match='keep_remainder needs one process'):
+    input_pipeline.train_batches(split, 8, process_count=2, **options)
+
+
+def test_single_label_records_have_exactly_one(builder):
+  config = make_config()
+  config.data.single_label = True
+  split = input_pipeline.open_split(builder, 'train', config)
+  count = split.columns['label'].sum(axis=1)
+  assert (count == 1).all()
+  everything = input_pipeline.open_split(builder, 'train', make_config())
+  labels = everything.columns['label'].sum(axis=1)
+  assert split.dropped['no label'] == (labels == 0).sum() > 0
+  assert split.dropped['several labels'] == (labels > 1).sum() > 0
+
+
+def test_windows_are_as_large_as_the_config_says(builder):
+  def windows(**data):
+    config = make_config()
+    config.data.update(data)
+    split = input_pipeline.open_split(builder, 'train', config)
+    return len(np.unique(split.window))
+
+  assert windows() == 1
+  assert windows(window_gib=STREAMED / 2**30) == 5
+  with pytest.raises(ValueError, match='window_gib is 0; it must be above 0'):
+    windows(window_gib=0.0)
+
+
 def test_resume_skips_to_the_step(split):
   whole = take(input_pipeline.train_batches(split, 8, seed=1), 14)
   for start in (4, 5, 13):

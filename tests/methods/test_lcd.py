@@ -190,6 +190,9 @@ def test_parity_sets_every_quirk():
   assert config.best_metric == 'train_loss'
   assert config.probe.recipe == 'reference'
   assert config.data.single_label
+  assert config.keep_remainder
+  assert config.evaluations == config.num_epochs == 100
+  assert lcd_config.get_config().evaluations == 10
 
 
 def test_features_are_lead_wise(variables):
