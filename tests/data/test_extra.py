@@ -33,7 +33,12 @@ def make_config(**changes):
     'oversample': 0.0,
   }
   return ml_collections.ConfigDict(
-    {'data': data | changes, 'batch_size': BATCH, 'seed': 1}
+    {
+      'data': data | changes,
+      'batch_size': BATCH,
+      'keep_remainder': False,
+      'seed': 1,
+    }
   )
 
 
