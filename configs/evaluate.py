@@ -46,6 +46,7 @@ def get_config(argument: str | None = None):
   config.evaluation = {
     'reduced_leads': False,  # every lead, every pair: 37 conditions of 8 leads
     'readers_csv': '',  # doctors' labels, see evaluation/readers_table.py
+    'chains': '',  # 'source' or FILE:COLUMN, see evaluation/chains.py
     'attribution': False,  # where the classifier looks
     'ludb_dir': '',  # LUDB's folder, to measure it on delineated waves
     'compare_with': '',  # a run of the same task, e.g. from scratch

@@ -77,7 +77,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.data.leads = leads.LCD_LEADS
   config.data.normalisation = 'record_centred'  # see ecgjax/inputs.py
   config.data.task = task
-  config.data.sources = ()  # of cinc2021; (): all
+  config.data.sources = ()  # of cinc2021; signal of ptbxl
   config.data.labels_csv = ''  # of wfdb_folder
   config.data.ptbxl_csv = ''  # of cinc2021, see ecgjax/data/cinc2021.py
   config.data.single_label = False  # drop records with several labels

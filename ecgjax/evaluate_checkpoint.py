@@ -17,9 +17,16 @@ import numpy as np
 from ecgjax import config as config_lib
 from ecgjax import evaluate, evaluate_attribution, restored
 from ecgjax import leads as leads_lib
-from ecgjax.data import leakage, prepare, sources
+from ecgjax.data import leakage, prepare, ptbxl_signals, sources
 from ecgjax.evaluation import arms as arms_lib
-from ecgjax.evaluation import readers_table, reduced_leads, report, tables
+from ecgjax.evaluation import (
+  chains,
+  probe,
+  readers_table,
+  reduced_leads,
+  report,
+  tables,
+)
 from ecgjax.evaluation import results as results_lib
 from ecgjax.inputs import InputContract, to_model_input
 from ecgjax.training import workdir as workdir_lib
@@ -66,6 +73,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   audit = audit_training_data(config, model, data.builder)
   splits = data.labelled
   readers = read_readers(config, splits['test'])
+  chain_of = chains.find_chains(config.evaluation.chains, data)
   reading = time.monotonic()
   outputs = {
     arm: {
@@ -89,10 +97,18 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   evaluation, predictions, extra, sections = compare(
     config, model, scores, outputs['probe'], splits
   )
+  warning = warn_of_signal(config, model)
+  if warning:
+    extra['signal_warning'] = warning
+    sections.append(report.Section('Another signal of PTB-XL', [warning]))
   if config.evaluation.reduced_leads:
     part = reduce_leads(config, model, outputs['probe'], splits)
     extra['reduced_leads'] = part
     sections.append(reduced_leads.section(part))
+  if chain_of:
+    part = judge_chains(config, chain_of, outputs, splits)
+    extra['chains'] = part
+    sections.append(chains.section(part, config.evaluation.chains))
   if readers:
     extra['readers'] = judge_readers(config, readers, predictions)
   if config.evaluation.attribution:
@@ -207,6 +223,18 @@ def audit_training_data(config, model, builder) -> str:
   return f'{trained_on.info.full_name} against {builder.info.full_name}'
 
 
+def warn_of_signal(config, model) -> str:
+  """Logs and returns why figures may suffer from PTB-XL's two signals."""
+  trained, judged = (
+    ptbxl_signals.signal_of(data.name, data.rate, data.get('sources', ()))
+    for data in (model.config.data, config.data)
+  )
+  warning = ptbxl_signals.signal_warning(trained, judged)
+  if warning:
+    logger.warning('%s', warning)
+  return warning
+
+
 def compare(config, model, scores, outputs, splits):
   """All arms on the task; the classifier's where its classes have the names.
 
@@ -289,6 +317,20 @@ def reduce_leads(config, model, outputs, splits) -> dict:
     lambda train, validation: evaluate.fit_probe(
       config.probe.recipe, train, validation, splits
     ),
+    config.bootstrap_draws,
+  )
+
+
+def judge_chains(config, chain_of, outputs, splits) -> dict:
+  """`chains.evaluate_chains` of the model and of the untrained encoder."""
+  return chains.evaluate_chains(
+    {
+      arm: {name: part.features for name, part in by_split.items()}
+      for arm, by_split in outputs.items()
+    },
+    chain_of,
+    splits['test'].columns['patient'],
+    probe.standardised_lr,
     config.bootstrap_draws,
   )
 

@@ -30,7 +30,11 @@ MAY_IMPORT = {
   'evaluation': {'data', 'synthesis'},
 }
 # An entry point of `main` like `train` and `study`, in the room of its subject.
-ENTRY = ('synthesis/generate.py', 'synthesis/generate_inputs.py')
+ENTRY = (
+  'synthesis/generate.py',
+  'synthesis/generate_inputs.py',
+  'data/facts.py',
+)
 HEAVY = {'tensorflow', 'tensorflow_datasets', 'wfdb', 'h5py'}
 
 

@@ -297,3 +297,38 @@ def test_test_patients_in_the_training_data(
   with pytest.raises(leakage.Leak):
     evaluate_checkpoint.audit_training_data(config, model, builder)
   assert seen == [(2, False)]
+
+
+def test_another_signal_of_ptbxl_is_warned_about(model, lcd, data_dir, caplog):
+  config = make_config(lcd, data_dir)
+  assert evaluate_checkpoint.warn_of_signal(config, model) == ''
+  trained = model.config.copy_and_resolve_references().unlock()
+  trained.data.update(name='ptbxl', rate=100.0, sources=('records500',))
+  config = config.copy_and_resolve_references().unlock()
+  config.data.update(name='ptbxl', rate=100.0)
+  warning = evaluate_checkpoint.warn_of_signal(
+    config, model._replace(config=trained)
+  )
+  assert 'records500' in warning and warning in caplog.text
+  trained.data.sources = ()
+  model = model._replace(config=trained)
+  assert evaluate_checkpoint.warn_of_signal(config, model) == ''
+
+
+def test_chains_of_a_table(lcd, data_dir, tmp_path):
+  """The chest leads of every second record are larger: features show it."""
+  path = tmp_path / 'chains.csv'
+  rows = [f'r{n:02d},{"even" if n % 2 else "odd"}' for n in range(NUM)]
+  path.write_text('\n'.join(['record,recorder', *rows]))
+  config = make_config(lcd, data_dir, chains=f'{path}:recorder')
+  results = evaluate_checkpoint.evaluate_checkpoint(config, tmp_path)
+  part = results['chains']
+  assert part['unknown'] == 0 and set(part['chains']) == {'even', 'odd'}
+  assert part['accuracy']['probe']['value'] > 0.8
+  assert set(part['arms']) == {'random_probe', 'probe'}
+  text = (tmp_path / 'eval_wfdb_folder.html').read_text()
+  assert 'Which corpus, which chain' in text
+  # One source: nothing to tell apart, said before anything is computed.
+  config = make_config(lcd, data_dir, chains='source')
+  with pytest.raises(ValueError, match='fewer than two chains'):
+    evaluate_checkpoint.evaluate_checkpoint(config, tmp_path / 'other')

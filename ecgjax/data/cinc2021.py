@@ -16,6 +16,11 @@ without the table the whole source is left out. `ptb` (several records of one
 patient) and `st_petersburg_incart` (of one Holter tape) come without patient
 ids and are training data only. All others have one record per patient, as far
 as is known, and are split by the hash of the record id.
+
+Of 1.0.3 (docs/data.md): sources differ in amplitude step, filter and offset, so
+that the source can be read from the signal; `cpsc_2018` mixes two signal
+chains; `ptb-xl` holds the 500 Hz signal of PTB-XL with its held end; in
+`chapman_shaoxing` and `ningbo` aVR, aVL and aVF have a constant bias of 1.2 uV.
 """
 
 import os

@@ -12,6 +12,10 @@ sides are cut off, so the recording begins at `valid_start` 0 and ends at
 10 mV, `valid_start` is half a second later (`validate.REMARKS`). The corpus has
 no usable dates: `time` is unknown. The split is a hash of the patient.
 
+Some recordings begin with a transient, or have one lead far from zero, that
+holds most of their variance, which `record` normalisation divides by; the
+7 s recordings were sampled at 300 Hz (docs/data.md).
+
 Labels are the publisher's six and `normal_ecg`; an empty value is not
 annotated. `1dAVb` is the task `1AVB` of `labels`. Death and follow-up, which
 are given for the first exam of a patient only, are not stored.

@@ -295,7 +295,7 @@ def _parse(argv) -> argparse.Namespace:
   add('--raw_dir', default='', help='recordings; without it: download')
   add('--data_dir', default='', help="default: tensorflow-datasets' own")
   add('--rate', default='100', help='Hz, default 100')
-  add('--sources', default='', help='of cinc2021, separated by commas')
+  add('--sources', default='', help='of cinc2021; signal of ptbxl')
   add('--size', default='', help='of synthetic: tiny, small or medium')
   add('--labels_csv', default='', help='labels for wfdb_folder')
   add('--ptbxl_csv', default='', help="cinc2021: PTB-XL's ptbxl_database.csv")

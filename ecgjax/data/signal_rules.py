@@ -175,6 +175,15 @@ def flat(ecg, rate: float, gain, blocks, span) -> np.ndarray:
   return found
 
 
+def held_samples(ecg: np.ndarray) -> int:
+  """Samples at the end of [T, C] that equal the last one in every lead.
+
+  At least 1; T where nothing ever changes.
+  """
+  differs = np.flatnonzero((ecg != ecg[-1]).any(axis=1))
+  return len(ecg) - 1 - int(differs[-1]) if len(differs) else len(ecg)
+
+
 def copied(ecg, low, high) -> np.ndarray:
   """Leads that equal another one, sample by sample.
 

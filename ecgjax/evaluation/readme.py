@@ -1,9 +1,11 @@
-"""Tables of README.md and docs/results.md, from `results/*.json`, never typed.
+"""Tables of README.md and docs/*.md, from `results/*.json`, never typed.
 
   python -m ecgjax.evaluation.readme
 
 A block between `<!-- results: NAME -->` and `<!-- end -->` holds the tables of
-`results/NAME.json`: the main ones in the README, all of them in the other page.
+`results/NAME.json`: the main ones in the README, all of them elsewhere.
+`<!-- results: NAME PART -->` is one table of a file that
+`python -m ecgjax.data.facts --out` wrote.
 """
 
 import json
@@ -15,15 +17,17 @@ from ecgjax.evaluation import (
   augmentation,
   codec_tables,
   efficiency_tables,
+  facts_tables,
   generated,
   tables,
 )
 from ecgjax.evaluation import results as results_lib
 
 # Page: whether its blocks hold every table.
-PAGES = {'README.md': False, 'docs/results.md': True}
+PAGES = {'README.md': False, 'docs/results.md': True, 'docs/data.md': True}
 _BLOCK = re.compile(
-  r'(<!-- results: (?P<name>\w+) -->\n).*?(<!-- end -->)', re.DOTALL
+  r'(<!-- results: (?P<name>\w+)(?: (?P<part>\w+))? -->\n).*?(<!-- end -->)',
+  re.DOTALL,
 )
 
 
@@ -110,10 +114,12 @@ def fill(text: str, folder: pathlib.Path, full: bool) -> str:
     path = folder / f'{match["name"]}.json'
     summary = json.loads(path.read_text())
     if 'operator' in summary:  # of a generate run
-      table = generated.overview(summary).markdown()
-      return f'{match[1]}{table}\n{match[3]}'
-    found = results_lib.read(path)
-    return f'{match[1]}{render(found, full)}\n{match[3]}'
+      text = generated.overview(summary).markdown()
+    elif match['part']:
+      text = facts_tables.PARTS[match['part']](summary).markdown()
+    else:
+      text = render(results_lib.read(path), full)
+    return f'{match[1]}{text}\n{match[4]}'
 
   return _BLOCK.sub(block, text)
 

@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ import raw_corpora
 import scipy.signal
 
 from ecgjax import leads as leads_lib
-from ecgjax.data import convert, labels, prepare, splits, validate
+from ecgjax.data import (
+  convert,
+  labels,
+  prepare,
+  ptbxl_signals,
+  splits,
+  validate,
+)
 
 ROWS = [raw_corpora.ptbxl_row(number) for number in range(1, 25)]
 
@@ -324,3 +332,87 @@ def test_reasons_do_not_overlap():
 
   assert not set(tally.LEFT_OUT) & set(validate.REASONS)
   assert tally.MISSING_FILE in validate.REASONS
+
+
+@pytest.fixture(scope='module')
+def held_ptbxl(tmp_path_factory):
+  """500 Hz files that keep their last value for 50 samples."""
+  folder = tmp_path_factory.mktemp('held')
+  raw_corpora.write_ptbxl(folder, ROWS[:20], (100,))
+  for row in ROWS[:20]:
+    ecg = raw_corpora.ecg(row['ecg_id'], 500)
+    ecg[-50:] = ecg[-50]
+    raw_corpora.write_record(folder / row['filename_hr'], ecg, 500)
+  return str(folder)
+
+
+def test_ptbxl_100_hz_from_either_signal(held_ptbxl, tmp_path):
+  build = lambda rate, *sources: prepare.build(
+    'ptbxl', str(tmp_path), rate, held_ptbxl, sources=sources
+  )[0]
+  fast = np.rint(1000 * raw_corpora.ecg(4, 500))
+  fast[-50:] = fast[-50]
+  slow = np.rint(1000 * raw_corpora.ecg(4, 100))
+  down = lambda x: scipy.signal.resample_poly(x, 1, 5, padtype='line')
+
+  builder = build(100)
+  _, example = raw_corpora.examples(builder)['4']
+  np.testing.assert_array_equal(example['ecg'], slow)
+  assert builder.info.metadata['signal'] == 'records100'
+
+  builder = build(100, 'records500')
+  assert builder.builder_config.name == '100hz+records500'
+  assert builder.info.metadata['signal'] == 'records500'
+  _, example = raw_corpora.examples(builder)['4']
+  assert np.abs(example['ecg'] - down(fast)).max() <= 1
+  assert example['valid_len'] == 1000
+
+  builder = build(100, 'records500-unheld')
+  assert builder.info.metadata['signal'] == 'records500-unheld'
+  _, example = raw_corpora.examples(builder)['4']
+  # 4951 samples are signal, the first of the held value among them.
+  assert example['valid_len'] == 991 and not example['ecg'][991:].any()
+  assert np.abs(example['ecg'][:991] - down(fast[:4951])).max() <= 1
+
+  # The default by its name is the default.
+  assert build(500, 'records500').builder_config.name == '500hz'
+  import tensorflow_datasets as tfds
+
+  by_name = tfds.builder(
+    'ptbxl/100hz+records500-unheld', data_dir=str(tmp_path)
+  )
+  assert by_name.data_dir == builder.data_dir
+
+
+@pytest.mark.parametrize(
+  'sources', [('records250',), ('records100', 'records500')]
+)
+def test_ptbxl_has_three_signals(sources, tmp_path):
+  with pytest.raises(ValueError, match='choose one of records100, records500'):
+    prepare.make_builder('ptbxl', str(tmp_path), 100, sources=sources)
+
+
+def test_a_short_file_is_no_held_end(held_ptbxl, tmp_path):
+  folder = shutil.copytree(held_ptbxl, tmp_path / 'raw')
+  path = os.path.join(folder, ROWS[3]['filename_hr'])
+  raw_corpora.write_record(path, raw_corpora.ecg(4, 500)[:4900], 500)
+  builder, _ = prepare.build(
+    'ptbxl', str(tmp_path / 'data'), 100, str(folder),
+    sources=('records500-unheld',), max_rejected=0.1,
+  )  # fmt: skip
+  report = builder.info.metadata['report']
+  assert report['rejected'] == {'wrong_length': 1}
+
+
+def test_which_signal_of_ptbxl():
+  signal = ptbxl_signals.signal_of
+  assert signal('ptbxl', 100, ()) == signal('ptbxl', 50, ()) == 'records100'
+  assert signal('ptbxl', 204.8, ()) == 'records500'
+  assert signal('ptbxl', 100, ['records500']) == 'records500'
+  assert signal('cinc2021', 100, ()) == 'records500'
+  assert signal('cinc2021', 100, ('georgia', 'ptb-xl')) == 'records500'
+  assert signal('cinc2021', 100, ('georgia',)) == signal('ludb', 100, ()) == ''
+  warning = ptbxl_signals.signal_warning
+  assert warning('records100', 'records100') == warning('', 'records100') == ''
+  line = warning('records500', 'records100')
+  assert 'trained on records500' in line and 'judged on records100' in line
