@@ -324,7 +324,8 @@ def test_chains_of_a_table(lcd, data_dir, tmp_path):
   results = evaluate_checkpoint.evaluate_checkpoint(config, tmp_path)
   part = results['chains']
   assert part['unknown'] == 0 and set(part['chains']) == {'even', 'odd'}
-  assert part['accuracy']['probe']['value'] > 0.8
+  metrics = part['arms']['probe']['metrics']
+  assert metrics['macro_auroc_all']['value'] > 0.8
   assert set(part['arms']) == {'random_probe', 'probe'}
   text = (tmp_path / 'eval_wfdb_folder.html').read_text()
   assert 'Which corpus, which chain' in text

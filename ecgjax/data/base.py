@@ -40,8 +40,7 @@ class EcgConfig(tfds.core.BuilderConfig):
 
   Attributes:
     rate: sampling rate of the stored ECGs, Hz.
-    sources: of a corpus with several (() means all), or which of several
-      published signals (ptbxl).
+    sources: of a corpus with several, or its published signals; () means all.
     labels_csv: table with labels (wfdb_folder).
     ptbxl_csv: PTB-XL's own table, to leave out its folds 9 and 10 (cinc2021).
     max_rejected: largest share of rejected records, in [0, 1].

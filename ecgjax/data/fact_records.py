@@ -69,24 +69,20 @@ def _wfdb_folder(raw_dir: str) -> Iterator[Item]:
     yield Item(path, 'wfdb_folder', path)
 
 
-def read_ludb(path: str, root: str) -> readers.Recording:
-  """LUDB 1.0.1 in microvolts; see `header_gain` for what its header says."""
-  found = readers.read_wfdb(path, root)
-  return found._replace(
-    gain=np.full_like(found.gain, 1000), baseline=np.zeros_like(found.baseline)
-  )
-
-
-def header_gain(path: str, root: str) -> tuple[list[float], list[float]]:
+def header_gain(
+  recording: readers.Recording, path: str, root: str
+) -> tuple[list[float], list[float]]:
   """[12] gains of a WFDB header and [12] peak-to-peak values by them, mV."""
-  found = readers.read_wfdb(path, root)
-  span = np.ptp(found.samples.astype(float), axis=0) / found.gain
-  return found.gain.tolist(), span.tolist()
+  header = readers.read_header(os.path.join(root, path), root)
+  by_lead = {signal.lead: float(signal.gain) for signal in header.signals}
+  gain = np.array([by_lead[lead] for lead in recording.leads])
+  span = np.ptp(recording.samples.astype(float), axis=0) / gain
+  return gain.tolist(), span.tolist()
 
 
 def _ludb(raw_dir: str) -> Iterator[Item]:
   for path in raw_folder.find_records(raw_dir):
-    yield Item(os.path.basename(path), 'ludb', path, read_ludb)
+    yield Item(os.path.basename(path), 'ludb', path)
 
 
 def _cpsc2018(raw_dir: str) -> Iterator[Item]:

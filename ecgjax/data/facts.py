@@ -79,8 +79,10 @@ def _facts(task: _Task) -> dict:
     'statements': fact_records.statements(task.item, recording),
     'landmarks': repeats.landmarks(recording.samples, recording.rate),
   }
-  if task.item.read is fact_records.read_ludb:
-    found['header'] = fact_records.header_gain(task.item.path, task.raw_dir)
+  if task.item.source == 'ludb':
+    found['header'] = fact_records.header_gain(
+      recording, task.item.path, task.raw_dir
+    )
     base = os.path.join(task.raw_dir, task.item.path)
     found['waves'] = [ludb_waves.read_events(base, x) for x in leads_lib.LEADS]
     found['waves'] = [

@@ -122,7 +122,7 @@ def _read_record(
 ) -> Recording:
   """`read_wfdb`, of a whole record or one segment."""
   base = raw_files.confine(path, root)
-  header = _read_header(base, root)
+  header = read_header(base, root)
   if header.samples is not None:
     if header.samples > max_samples:
       raise BadRecord('too_large', f'{header.samples} samples claimed')
@@ -210,7 +210,8 @@ def _named(signals, names) -> tuple[wfdb_header.Signal, ...]:
   )
 
 
-def _read_header(base: str, root: str) -> wfdb_header.Header:
+def read_header(base: str, root: str) -> wfdb_header.Header:
+  """Header of the record `base` (path without suffix), inside `root`."""
   try:
     limit = wfdb_header.MAX_BYTES
     return wfdb_header.parse(

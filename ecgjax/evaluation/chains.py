@@ -115,8 +115,7 @@ def evaluate_chains(
   Returns:
     A dict for the results: `chains` (name -> records of train and test),
     `unknown` (test records without a chain), `arms` and `differences` as in
-    the results, and `accuracy` of each arm and of always saying the most
-    frequent chain.
+    the results.
 
   Raises:
     ValueError: if fewer than two chains have enough records.
@@ -129,20 +128,13 @@ def evaluate_chains(
     for split, found in chains.items()
   }
   patients = np.asarray(patients)[keep['test']]
-  truth = labels['test'].argmax(axis=1)
-  scores, accuracy = {}, {}
+  scores = {}
   for arm, by_split in features.items():
     part = {split: rows[keep[split]] for split, rows in by_split.items()}
     probe = fit(
       part['train'], labels['train'], part['validation'], labels['validation']
     )
     scores[arm] = probe.predict(part['test'])
-    accuracy[arm] = bootstrap.mean_with_interval(
-      scores[arm].argmax(axis=1) == truth, patients, draws
-    )
-  accuracy['most_frequent'] = bootstrap.mean_with_interval(
-    truth == 0, patients, draws
-  )
   found = arms_lib.evaluate_arms(
     scores, labels['test'], patients, names, method='probe', draws=draws
   )
@@ -152,7 +144,6 @@ def evaluate_chains(
       for k, name in enumerate(names)
     },
     'unknown': int((~keep['test']).sum()),
-    'accuracy': accuracy,
     'arms': found['arms'],
     'differences': found['differences'],
   }
@@ -166,15 +157,11 @@ def section(part: Mapping, choice: str) -> report.Section:
     choice: of `config.evaluation.chains`.
   """
   rows = []
-  for arm, accuracy in part['accuracy'].items():
-    metrics = part['arms'].get(arm, {'metrics': {}})['metrics']
-    rows.append(
-      [arm, *(tables.cell(metrics.get(m)) for m in _METRICS),
-       tables.cell(accuracy)]
-    )  # fmt: skip
+  for name, arm in part['arms'].items():
+    rows.append([name, *(tables.cell(arm['metrics'].get(m)) for m in _METRICS)])
   for name, row in part['differences'].items():
     cells = [tables.difference_cell(row.get(m)) for m in _METRICS]
-    rows.append([name, *cells, ''])
+    rows.append([name, *cells])
   counts = [
     [name, *(str(n) for n in found.values())]
     for name, found in part['chains'].items()
@@ -186,7 +173,7 @@ def section(part: Mapping, choice: str) -> report.Section:
       f'How well frozen features tell {choice}; a shortcut that labels may '
       'go with.',
       tables.Table(
-        ['', 'macro AUROC', 'over all chains', 'accuracy'],
+        ['', 'macro AUROC', 'over all chains'],
         rows,
         f'95 % intervals by patient. {part["unknown"]} test records without a '
         'chain, or of a rare one, are left out.',

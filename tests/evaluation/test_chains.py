@@ -44,14 +44,12 @@ def test_features_that_know_the_chain(planted):
   assert low < 0.65 and high > 0.4 and high < 0.95
   difference = part['differences']['probe-random_probe']['macro_auroc_all']
   assert difference['ci95'][0] > 0
-  assert part['accuracy']['probe']['value'] > 0.95
-  assert part['accuracy']['most_frequent']['value'] == pytest.approx(30 / 45)
   text = '\n'.join(
     p.markdown()
     for p in chains.section(part, 'source').parts
     if isinstance(p, tables.Table)
   )
-  assert '| old | 20 | 10 | 15 |' in text and 'most_frequent' in text
+  assert '| old | 20 | 10 | 15 |' in text and 'probe-random_probe' in text
 
 
 def test_two_chains_at_least(planted):
