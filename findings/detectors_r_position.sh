@@ -18,8 +18,8 @@
 #   on the ST segment; benchmarks with a tolerance of 150 ms do not notice it;
 #   HRV does.
 # Instead: move every mark to the largest absolute deviation within -120 to +40
-#   ms (neurokit2: signal_fixpeaks does not do this), or use a detector that is
-#   on the peak; test it on a drawn lead first, as here.
+#   ms, or use a detector that is on the peak; test it on a drawn lead first, as
+#   here.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -10,7 +10,7 @@
 #   hrv-analysis by default (Welch): 192. hrv-analysis method='lomb', offered
 #   for the same number in the same unit: 124. neurokit2 hrv_frequency by
 #   default: 0.0100, a number without unit that is not a share either (HRV_LFn
-#   is .999); with normalize=False: 201. biosppy: 197.
+#   is .999); with normalize=False: 201.
 # Who cares: LF in ms^2 is compared with published norms and pooled over
 #   studies; a switch of method moves it by a third, a switch of package by 4
 #   orders of magnitude, and each names it LF.

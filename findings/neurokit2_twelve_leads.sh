@@ -10,9 +10,9 @@
 #   are 0 but for rounding, since III, aVR, aVL and aVF are computed from I and
 #   II; public corpora keep it within a few microvolts.
 # Who cares: lead-aware models, augmentation that derives leads, checks for
-#   swapped electrodes and generators learned from such data: a model told apart
-#   real from simulated by one subtraction, and a quality check that uses the
-#   law refuses every record.
+#   swapped electrodes and generators learned from such data: a model tells real
+#   from simulated by one subtraction, and a quality check that uses the law
+#   refuses every record.
 # Instead: take I, II and V1-V6 only and compute the other four leads, or use a
 #   generator that starts from a dipole.
 set -euo pipefail
