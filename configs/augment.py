@@ -43,6 +43,7 @@ def get_config(argument: str | None = None):
     argument, dataset='synthetic', operator='A', preset='default'
   )
   config = config_lib.common(choice['dataset'])
+  config.mode = 'generate'
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'
   config.augment = config_lib.augment_options()

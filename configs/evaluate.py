@@ -36,6 +36,7 @@ def get_config(argument: str | None = None):
     raise ValueError(f'preset={choice["preset"]} says which data set and task')
   dataset = dataset or choice['dataset'] or 'synthetic'
   config = config_lib.common(dataset)
+  config.mode = 'eval'
   config.data.task = task or choice['task'] or config.data.task
   config.data.sources = sources
   # Those of the model; a value that differs from it is refused.
@@ -43,12 +44,5 @@ def get_config(argument: str | None = None):
   config.data.length = 0
   config.data.leads = ()
   config.data.normalisation = ''
-  config.evaluation = {
-    'reduced_leads': False,  # every lead, every pair: 37 conditions of 8 leads
-    'readers_csv': '',  # doctors' labels, see evaluation/readers_table.py
-    'chains': '',  # 'source' or FILE:COLUMN, see evaluation/chains.py
-    'attribution': False,  # where the classifier looks
-    'ludb_dir': '',  # LUDB's folder, to measure it on delineated waves
-    'compare_with': '',  # a run of the same task, e.g. from scratch
-  }
+  config.evaluation = config_lib.evaluation_options()
   return config.lock()

@@ -43,24 +43,7 @@ def get_config(argument: str | None = None):
   config.supervised.branches = 'joint'
   config.supervised.pool = 'mean'
   config.bootstrap_draws = 5000  # Holm over some 100 comparisons
-  config.study = {
-    'name': 'augmentation',
-    'classes': (),  # (): the most frequent morphological ones
-    'num_classes': 10,
-    'positives': 0,  # training ECGs of each class; 0: all
-    'arms': (
-      'none', 'class_weights', 'oversampling', 'classical', 'mixup',
-      'input_smote', 'reconstruction', 'latent_mix', 'latent_smote', 'prior',
-      'simulator', 'best_of_both',
-    ),
-    'method': 'latent_mix',  # whose figures head the report
-    'seeds': (0, 1, 2, 3, 4),
-    'shared_codec': False,
-    'margin': 0.01,  # of macro AUROC; equality is claimed within it alone
-    'oversample': 0.05,  # share up to which classes are repeated
-    'mixup': 0.4,
-    'readers_csv': '',  # readers of the test split, see evaluate.py
-  }  # fmt: skip
+  config_lib.augmentation_study(config)
   config.pretrain = {
     'codec': _pretext(
       config, 'vqvae', 'codec1d', config_lib.codec1d_kwargs(), 16
@@ -99,7 +82,6 @@ def _pretext(config, method, model, kwargs, batch_size) -> dict:
     'num_steps': 5000,
     'eval_every': 0,
     'best_metric': 'validation_loss',
-    'best_mode': 'min',
     'evaluate_checkpoint': 'last',
     'patience': 0,
     'optimizer': config_lib.to_json(config.optimizer)

@@ -33,7 +33,6 @@ def get_config(argument: str | None = None):
     'num_epochs': 30 if choice['dataset'] == 'synthetic' else 100,
     'num_steps': 0,
     'best_metric': 'validation_loss',
-    'best_mode': 'min',
     'evaluate_checkpoint': 'last',
   }
   config_lib.choose(

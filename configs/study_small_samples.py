@@ -48,7 +48,6 @@ def get_config(argument: str | None = None):
     'optimizer': config_lib.to_json(config.optimizer)
     | {'learning_rate': 3e-3, 'schedule': 'cosine', 'warmup_steps': 20},
     'best_metric': 'validation_loss',
-    'best_mode': 'min',
     'evaluate_checkpoint': 'last',
   }
   if choice['dataset'] == 'synthetic':  # elsewhere most patients have one ECG
@@ -78,3 +77,4 @@ def _smoke(config):
   _small(config)
   config_lib.label_study_smoke(config)
   config.study.num_records = (50, 0)
+  config.pretrain.optimizer.warmup_steps = 1

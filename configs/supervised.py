@@ -10,7 +10,8 @@ dataset=wfdb_folder with --config.data.raw_dir and --config.data.labels_csv.
 Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
   model=vgg1d|xresnet1d|vit1d, preset=
   default  early stopping on the validation macro AUROC
-  probe    the encoder of init_from stays as it is; a linear layer learns
+  probe    the encoder of init_from, which it needs, stays as it is; a linear
+           layer learns
   smoke    a few steps on the smallest data
 """
 

@@ -63,10 +63,7 @@ def _signal(config):
 
 def _image(config):
   """Sets the fields of the 2-D codec; returns its presets."""
-  config.image = {
-    'layout': '3x4+1',  # see ecgjax/paper.py
-    'resolution': 1,  # px/mm
-  }
+  config.image = config_lib.image_options()
   config.model.name = 'codec2d'
   config.model.kwargs = {
     'dim': 32,

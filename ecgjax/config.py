@@ -55,6 +55,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   """The fields that every run has, with their defaults."""
   rate, length, task, size = choose('dataset', dataset, _DATASETS)
   config = ml_collections.ConfigDict()
+  config.mode = 'train'  # what the config is for, see ecgjax/main.py
   config.method = ''
   config.seed = 0
   config.batch_size = 256
@@ -103,13 +104,18 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.eval_every = 0  # steps between checkpoints; 0: see `evaluations`
   config.evaluations = 10  # a run; as many as epochs: one after each
   config.best_metric = 'validation_loss'
-  config.best_mode = 'min'
+  config.best_mode = ''  # what `best_mode` says of the metric
   config.patience = 0  # evaluations without a better best_metric; 0: off
   config.evaluate_checkpoint = 'last'  # or 'best'
   config.probe = ml_collections.ConfigDict()
   config.probe.recipe = 'standardised_lr'  # or 'reference' (LCD's own)
   config.bootstrap_draws = 2000
   return config
+
+
+def best_mode(metric: str) -> str:
+  """Whether the best value of a metric is the highest or the lowest."""
+  return 'max' if metric.endswith('auroc') else 'min'
 
 
 def lcd_options() -> dict:
@@ -239,6 +245,26 @@ def augment_options() -> dict:
   }
 
 
+def image_options() -> dict:
+  """Defaults of `config.image`, the page that a codec codes."""
+  return {
+    'layout': '3x4+1',  # see ecgjax/paper.py
+    'resolution': 1,  # px/mm
+  }
+
+
+def evaluation_options() -> dict:
+  """Defaults of `config.evaluation`, see `ecgjax.evaluate_checkpoint`."""
+  return {
+    'reduced_leads': False,  # every lead, every pair: 37 conditions of 8 leads
+    'readers_csv': '',  # doctors' labels, see evaluation/readers_table.py
+    'chains': '',  # 'source' or FILE:COLUMN, see evaluation/chains.py
+    'attribution': False,  # where the classifier looks
+    'ludb_dir': '',  # LUDB's folder, to measure it on delineated waves
+    'compare_with': '',  # a run of the same task, e.g. from scratch
+  }
+
+
 def supervise(config) -> None:
   """Makes `config` a supervised one, see `ecgjax.methods.supervised`."""
   config.method = 'supervised'
@@ -255,12 +281,12 @@ def supervise(config) -> None:
   }
   config.batch_size = 128
   config.best_metric = 'validation_macro_auroc'
-  config.best_mode = 'max'
   config.evaluate_checkpoint = 'best'
 
 
 def label_study(config, **fields) -> None:
   """Makes a grid over numbers of labels of a config; budget: preset small."""
+  config.mode = 'study'
   config.study = {
     'name': 'label_efficiency',
     'fractions': (),  # of the labelled training records
@@ -275,6 +301,29 @@ def label_study(config, **fields) -> None:
     **fields,
   }
   config.batch_size = 32
+
+
+def augmentation_study(config) -> None:
+  """Makes a comparison of augmentations of a config, all arms."""
+  config.mode = 'study'
+  config.study = {
+    'name': 'augmentation',
+    'classes': (),  # (): the most frequent morphological ones
+    'num_classes': 10,
+    'positives': 0,  # training ECGs of each class; 0: all
+    'arms': (
+      'none', 'class_weights', 'oversampling', 'classical', 'mixup',
+      'input_smote', 'reconstruction', 'latent_mix', 'latent_smote', 'prior',
+      'simulator', 'best_of_both',
+    ),
+    'method': 'latent_mix',  # whose figures head the report
+    'seeds': (0, 1, 2, 3, 4),
+    'shared_codec': False,
+    'margin': 0.01,  # of macro AUROC; equality is claimed within it alone
+    'oversample': 0.05,  # share up to which classes are repeated
+    'mixup': 0.4,
+    'readers_csv': '',  # readers of the test split, see evaluate.py
+  }  # fmt: skip
 
 
 def label_study_full(config) -> None:
@@ -300,7 +349,11 @@ def label_study_smoke(config) -> None:
 
 
 def to_json(config) -> dict:
-  """Config as JSON-able dict; tuples become lists."""
+  """Config as JSON-able dict; tuples become lists.
+
+  Raises:
+    ValueError: if a value is none of JSON, a scalar of NumPy for example.
+  """
   return _plain(config.to_dict())
 
 
@@ -314,11 +367,16 @@ def identity(config) -> dict:
   return fields
 
 
-def _plain(value):
+def _plain(value, name: str = 'config'):
   if isinstance(value, dict):
-    return {k: _plain(v) for k, v in value.items()}
+    return {k: _plain(v, f'{name}.{k}') for k, v in value.items()}
   if isinstance(value, tuple | list):
-    return [_plain(v) for v in value]
+    return [_plain(v, name) for v in value]
+  if value is not None and type(value) not in (bool, int, float, str):
+    raise ValueError(
+      f'{name} is a {type(value).__name__}: {value}; configs hold plain '
+      'numbers, strings and tuples'
+    )
   return value
 
 

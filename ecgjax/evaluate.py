@@ -19,7 +19,7 @@ from ecgjax.evaluation import probe as probe_lib
 from ecgjax.evaluation import report, tables
 from ecgjax.evaluation import results as results_lib
 from ecgjax.inputs import InputContract, to_model_input
-from ecgjax.methods import base
+from ecgjax.methods import base, supervised
 from ecgjax.training import checkpoints, metric_writers
 
 logger = logging.getLogger(__name__)
@@ -39,10 +39,12 @@ class Outputs(NamedTuple):
   Attributes:
     features: [N, D].
     probabilities: [N, K], or None where the method has no classifier.
+    logits: [N, K], or None as well.
   """
 
   features: np.ndarray
   probabilities: np.ndarray | None
+  logits: np.ndarray | None = None
 
 
 @functools.lru_cache(maxsize=8)
@@ -67,7 +69,7 @@ def predict_split(model, state, split, name: str = '') -> Outputs:
   """
 
   predict = compiled_predict(model.method, model.contract)
-  found = {'features': [], 'probabilities': []}
+  found = {name: [] for name in Outputs._fields}
   total = -(-len(split) // BATCH_SIZE)
   batches = input_pipeline.eval_batches(split, BATCH_SIZE)
   for batch in tqdm.tqdm(
@@ -82,20 +84,27 @@ def predict_split(model, state, split, name: str = '') -> Outputs:
   return Outputs(**joined)
 
 
-def make_validate(config, method, contract: InputContract, split, batches):
+def validation_metrics(method) -> tuple[str, ...]:
+  """Names of what `make_validate` computes."""
+  if method.logits_loss is None:
+    return ('validation_loss',)
+  return ('validation_loss', 'validation_macro_auroc')
+
+
+def make_validate(method, contract: InputContract, split, batches):
   """Returns `state -> {'validation_...': figure}` for the training loop.
 
-  A method with a classifier reports the macro AUROC; a pretext task its loss
-  on the validation batches with one fixed key.
+  A classifier reports its loss and the macro AUROC over all labelled validation
+  records, in inference mode; any other method its loss on the validation
+  batches with one fixed key.
 
   Args:
-    config: of the run.
-    method: its Method.
+    method: of the run.
     contract: its input contract.
     split: the validation `Split`.
     batches: () -> full validation batches, see `sources.Batches`.
   """
-  if config.best_metric == 'validation_macro_auroc':
+  if method.logits_loss is not None:
     labels = split.columns['label']
     mask = split.columns['label_mask']
     model = Model(method, contract)
@@ -103,7 +112,12 @@ def make_validate(config, method, contract: InputContract, split, batches):
     def validate(state):
       outputs = predict_split(model, state, split, 'validate')
       auroc = metrics_lib.auroc(labels, outputs.probabilities, mask)
-      return {'validation_macro_auroc': metrics_lib.macro(auroc)}
+      return {
+        'validation_loss': float(
+          method.logits_loss(outputs.logits, labels, mask)
+        ),
+        'validation_macro_auroc': metrics_lib.macro(auroc),
+      }
 
     return validate
 
@@ -190,7 +204,10 @@ def compare_arms(config, scores: dict, splits: dict, arm: str, also=()):
     },
     'label_mask': test['label_mask'],
   }
-  pairs = (('finetune', 'scratch'), ('finetune', 'probe'), ('probe', 'scratch'))
+  pairs = (
+    ('finetune', 'scratch'), ('finetune', 'probe'), ('probe', 'scratch'),
+    ('linear', 'probe'), ('probe', 'start_probe'),
+  )  # fmt: skip
   evaluation = arms_lib.evaluate_arms(
     **predictions,
     method=arm,
@@ -236,8 +253,10 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   arm = 'probe'
   if outputs['trained']['test'].probabilities is None:
     scores['probe'] = probe('trained')
+    if config.init_from:  # is going on worth anything?
+      scores['start_probe'] = probe('pretrained')
   else:
-    arm = 'finetune' if config.init_from else 'scratch'
+    arm = supervised.arm(config)
     if config.init_from:
       scores['probe'] = probe('pretrained')
     last = outputs['trained']

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from ecgjax import config as config_lib
-from ecgjax import evaluate, evaluate_attribution, restored
+from ecgjax import config_check, evaluate, evaluate_attribution, restored
 from ecgjax import leads as leads_lib
 from ecgjax.data import leakage, prepare, ptbxl_signals, sources
 from ecgjax.evaluation import arms as arms_lib
@@ -29,6 +29,7 @@ from ecgjax.evaluation import (
 )
 from ecgjax.evaluation import results as results_lib
 from ecgjax.inputs import InputContract, to_model_input
+from ecgjax.methods import supervised
 from ecgjax.training import workdir as workdir_lib
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
     return None
   if 'evaluation' not in config:
     raise ValueError('--mode=eval needs --config=configs/evaluate.py')
+  config_check.check(config, 'eval')
   sources.require_task(config)
   if not config.init_from:
     raise ValueError('--config.init_from names no run to evaluate')
@@ -251,7 +253,7 @@ def compare(config, model, scores, outputs, splits):
   """
   classes = splits['test'].class_names
   shared = [name for name in classes if name in model.class_names]
-  arm = 'finetune' if model.config.init_from else 'scratch'
+  arm = supervised.arm(model.config) if shared else ''
   columns = [model.class_names.index(name) for name in shared]
   if shared:
     classifier = tuple(
@@ -346,7 +348,7 @@ def read_readers(config, test) -> list[readers_table.Reader]:
 
 def judge_readers(config, readers, predictions) -> dict:
   """Readers beside the classifier, or the probe where that lacks classes."""
-  chosen = [name for name in ('finetune', 'scratch', 'probe')
+  chosen = [name for name in ('finetune', 'scratch', 'linear', 'probe')
             if name in predictions['arms']][0]  # fmt: skip
   return {
     'arm': chosen,

@@ -4,7 +4,7 @@ import importlib
 
 from absl import app, flags
 
-from ecgjax import console, process_env
+from ecgjax import config_check, console, process_env
 
 MODES = {
   # mode: module and function, called with (config, workdir)
@@ -24,7 +24,7 @@ def parse_flags(argv):
 
   config_flags.DEFINE_config_file('config', lock_config=True)
   flags.DEFINE_string('workdir', None, 'Folder of this run.')
-  flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+  flags.DEFINE_enum('mode', None, list(MODES), "What to do: the config's own.")
   flags.mark_flags_as_required(['config', 'workdir'])
   try:
     rest = FLAGS(argv)
@@ -52,14 +52,15 @@ def main(argv):
   parallel.keep_compiled_programs()
   config, workdir = FLAGS.config, FLAGS.workdir
   try:
-    if config.distributed and FLAGS.mode != 'train':
+    mode = FLAGS.mode or config.mode
+    config_check.check(config, mode)
+    if config.distributed and mode != 'train':
       raise ValueError(
-        f'--mode={FLAGS.mode} runs in one process; leave config.distributed '
-        'False'
+        f'--mode={mode} runs in one process; leave config.distributed False'
       )
     if config.distributed:
       parallel.initialise_distributed()
-    module, function = MODES[FLAGS.mode]
+    module, function = MODES[mode]
     getattr(importlib.import_module(module), function)(config, workdir)
   except train.NonFiniteLoss as error:
     console.fail(error, EXIT_NON_FINITE)

@@ -4,7 +4,6 @@ What a checkpoint expects and what it can say are part of it, so that nothing
 has to be configured again: see `training.checkpoints` for what is stored.
 """
 
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -61,7 +60,7 @@ def restore_model(directory) -> Restored:
       the model that its config describes or not finite, or its config lacks a
       field.
   """
-  arrays, metadata = checkpoints.load(directory, _step(directory))
+  arrays, metadata = checkpoints.load(directory)
   config = config_lib.from_json(metadata['config'])
   try:
     method = resolve('methods', config.method).make(config)
@@ -73,6 +72,8 @@ def restore_model(directory) -> Restored:
   contract = InputContract.from_json(metadata['contract'])
   class_names = tuple(metadata.get('class_names', ()))
   num_labels = metadata.get('num_labels', len(class_names))
+  if method.logits_loss is None:  # a prior has classes and no classifier
+    class_names = ()
   expected = jax.eval_shape(
     lambda: _initial(method, config, contract, num_labels)
   )
@@ -126,32 +127,6 @@ def _initial(method, config, contract, num_labels: int):
   return train_state_lib.create_train_state(
     method, optax.identity(), config.seed, example
   )
-
-
-def _step(directory) -> int | None:
-  """The step that a work folder stands for; None for the newest."""
-  directory = pathlib.Path(directory)
-  if (directory / 'checkpoints').is_dir():
-    directory = directory / 'checkpoints'
-  if (directory / checkpoints.MANIFEST).is_file():
-    return None  # one step
-  newest = checkpoints.Checkpointer(directory)
-  latest = newest.latest_step()
-  if latest is None:
-    return None  # `checkpoints.load` says so
-  config = newest.metadata(latest)['config']
-  if config['evaluate_checkpoint'] != 'best':
-    return latest
-  metric = config['best_metric']
-  best = checkpoints.Checkpointer(
-    directory, best_metric=metric, best_mode=config['best_mode']
-  ).best_step()
-  if best is None:
-    raise checkpoints.CheckpointError(
-      f'{directory} holds no step with a finite {metric}, so that none is the '
-      'best; name one step, e.g. {}'.format(directory / str(latest))
-    )
-  return best
 
 
 def _flat(tree) -> dict:

@@ -12,6 +12,7 @@ import time
 
 import tqdm
 
+from ecgjax import config_check
 from ecgjax.data import sources
 from ecgjax.evaluation import results as results_lib
 from ecgjax.resolve import resolve
@@ -41,6 +42,7 @@ def run_study(config, workdir) -> dict:
       '--mode=study needs a study config, e.g. '
       'configs/study_label_efficiency.py'
     )
+  config_check.check(config, 'study')
   sources.require_task(config)
   module = resolve('studies', config.study.name)
   workdir_lib.check(config, workdir)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from ecgjax import __version__
+from ecgjax import __version__, config_check
 from ecgjax import config as config_lib
 from ecgjax.inputs import InputContract
 from ecgjax.methods import base
@@ -62,6 +62,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
   from ecgjax import evaluate, evaluate_unlabelled
   from ecgjax.data import sources
 
+  config_check.check(config, 'train')
   workdir = pathlib.Path(workdir)
 
   def read_finished():
@@ -72,6 +73,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
   if finished:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
+  make_method(config)  # mistakes come before the work of a data set
   data = processes.on_all(lambda: sources.open_data(config))
   trained = train_on(config, workdir, data)
   evaluate_it = (
@@ -85,11 +87,39 @@ def train_and_evaluate(config, workdir) -> dict | None:
   )
 
 
+def make_method(config) -> base.Method:
+  """The method of a config, which must fit what it learns from.
+
+  Raises:
+    ValueError: if it needs labels and none are named, has none and is to use
+      them, or never computes `config.best_metric`.
+  """
+  from ecgjax import evaluate
+  from ecgjax.data import sources
+
+  method = resolve('methods', config.method).make(config)
+  for field in ('extra', 'oversample'):
+    if config.data[field] and not method.labels:
+      raise ValueError(
+        f'config.data.{field} needs a supervised config, this is one of '
+        f'{config.method}'
+      )
+  if method.labels:
+    sources.require_task(config)
+  computed = ('train_loss', *evaluate.validation_metrics(method))
+  if config.best_metric not in computed:
+    raise ValueError(
+      f'config.best_metric is {config.best_metric!r}; a run of {config.method} '
+      f'computes {", ".join(computed)}'
+    )
+  return method
+
+
 def train_on(config, workdir, data, description: str = '') -> 'Trained':
   """Trains on an opened data set (`data.sources.Data`), or resumes.
 
-  A supervised run sees the labelled training records, a pretext task all of
-  them.
+  A method that learns from labels sees the labelled training records, a pretext
+  task all of them.
 
   Raises:
     ValueError, Interrupted, NonFiniteLoss: see `train`.
@@ -104,17 +134,10 @@ def _set_up(config, workdir, data) -> tuple:
   from ecgjax.data import extra, input_pipeline, sources
   from ecgjax.methods import supervised as supervised_lib
 
+  config_check.check(config, 'train')
   workdir_lib.check(config, workdir)
-  supervised = config.best_metric == 'validation_macro_auroc'
-  for field in ('extra', 'oversample'):
-    if config.data[field] and not supervised:
-      raise ValueError(
-        f'config.data.{field} needs a supervised config, this is one of '
-        f'{config.method}'
-      )
-  if supervised:
-    sources.require_task(config)
-  splits = data.labelled if supervised else data.splits
+  labels = make_method(config).labels
+  splits = data.labelled if labels else data.splits
   training = extra.join(splits['train'], extra.open_extra(config, data))
   batches = sources.make_batches(
     config,
@@ -129,7 +152,7 @@ def _set_up(config, workdir, data) -> tuple:
   resolved.num_steps = config.num_steps or (
     config.num_epochs * batches.steps_per_epoch
   )
-  if supervised and config.supervised.balance_classes:
+  if 'supervised' in config and config.supervised.balance_classes:
     if config.supervised.class_weights:
       raise ValueError(
         'config.supervised: give class_weights or balance_classes, not both'
@@ -138,10 +161,11 @@ def _set_up(config, workdir, data) -> tuple:
     resolved.supervised.class_weights = supervised_lib.balanced_weights(
       columns['label'], columns['label_mask'], config.supervised.task
     )
+  optimizers.make_optimizer(resolved, resolved.num_steps)  # or refuses
   method = resolve('methods', config.method).make(resolved)
   contract = InputContract.from_config(config)
   validate = evaluate.make_validate(
-    resolved, method, contract, splits['validation'], batches.validate
+    method, contract, splits['validation'], batches.validate
   )
   initialise = restore.make_initialise(config) if config.init_from else None
   workdir_lib.create(config, workdir)
@@ -150,7 +174,7 @@ def _set_up(config, workdir, data) -> tuple:
     'validate': validate,
     'initialise': initialise,
     'fingerprint': input_pipeline.fingerprint(training)['sha256'],
-    'class_names': splits['train'].class_names if supervised else (),
+    'class_names': splits['train'].class_names if labels else (),
   }
 
 
@@ -210,16 +234,7 @@ def train(
     ValueError: if something in the config is off.
   """
   started = time.monotonic()
-  for field in ('steps_per_dispatch', 'log_every', 'evaluations'):
-    if config[field] < 1:
-      raise ValueError(
-        f'config.{field} is {config[field]}; it must be at least 1'
-      )
-  if config.keep_remainder and config.steps_per_dispatch > 1:
-    raise ValueError(
-      'config.steps_per_dispatch: with config.keep_remainder batches differ in '
-      'size and are dispatched one by one; set it to 1'
-    )
+  config_check.check(config, 'train')
   workdir = pathlib.Path(workdir)
   method = resolve('methods', config.method).make(config)
   contract = InputContract.from_config(config)
@@ -227,7 +242,7 @@ def train(
   checkpointer = checkpoints.Checkpointer(
     workdir / 'checkpoints',
     best_metric=config.best_metric,
-    best_mode=config.best_mode,
+    best_mode=config_lib.best_mode(config.best_metric),
   )
   workdir.mkdir(parents=True, exist_ok=True)
   first = next(batches(0))

@@ -9,7 +9,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'ecgjax'
-COMMON = {'leads', 'paper', 'collectives', 'inputs', 'resolve', 'config', ''}
+COMMON = {
+  'leads', 'paper', 'collectives', 'inputs', 'resolve', 'config',
+  'config_check', '',
+}  # fmt: skip
 TOP = {
   'methods', 'data', 'training', 'evaluation', 'models', 'synthesis',
   'evaluate', 'train', 'study', 'studies', 'losses', 'augment', 'contrastive',

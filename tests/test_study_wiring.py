@@ -84,13 +84,14 @@ def test_encoders_are_those_before_and_after_the_pretraining(
       params=name, model_state='', name=name
     )
     return types.SimpleNamespace(
-      initial=state('initial'), state=state('trained'), examples_per_second=1
-    )
+      initial=state('initial'), state=state('last'), chosen=state('chosen'),
+      examples_per_second=1,
+    )  # fmt: skip
 
   evaluate = label_efficiency.evaluate
   monkeypatch.setattr(label_efficiency.train_lib, 'train_on', train_on)
   monkeypatch.setattr(
-    evaluate, 'choose_state', lambda run, trained: (trained.state, 1)
+    evaluate, 'choose_state', lambda run, trained: (trained.chosen, 1)
   )
   monkeypatch.setattr(
     evaluate, 'predict_split',
@@ -104,10 +105,10 @@ def test_encoders_are_those_before_and_after_the_pretraining(
   config = make_config(study_label_efficiency).lock()
   data = types.SimpleNamespace(labelled={part: part for part in PARTS})
   encoders = label_efficiency._Encoders(config, data, tmp_path, 4)
-  assert encoders.digest == 'trained'
+  assert encoders.digest == 'chosen'  # which fine-tuning starts from, too
   assert encoders.features == {
     'random_probe': {part: f'initial {part}' for part in PARTS},
-    'probe': {part: f'trained {part}' for part in PARTS},
+    'probe': {part: f'chosen {part}' for part in PARTS},
   }
   ((run, folder),) = runs
   assert (run.seed, run.method) == (4, 'lcd') and 'supervised' not in run

@@ -196,11 +196,12 @@ def test_a_step_of_another_run_is_refused(undisturbed, tmp_path):
 @pytest.mark.parametrize('mode, sign', [('min', 1), ('max', -1)])
 def test_patience_counts_figures_that_are_not_finite(tmp_path, mode, sign):
   """They are no better than the best, and an evaluation all the same."""
-  config = make_config(patience=2, best_metric='figure', best_mode=mode)
+  metric = {'min': 'validation_loss', 'max': 'validation_macro_auroc'}[mode]
+  config = make_config(patience=2, best_metric=metric)
   values = [float('nan'), 3.0, float('nan'), 2.0, float('nan'), float('nan')]
   with metric_writers.MetricWriter(tmp_path, 0) as writer:
     for step, value in enumerate(values, 1):
-      writer.write(step, {'figure': sign * value})
+      writer.write(step, {metric: sign * value})
   stops = [metric_writers.exhausted(config, tmp_path, s) for s in range(1, 7)]
   assert stops == [False] * 5 + [True]
 

@@ -14,6 +14,7 @@ from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import evaluate, train
 from ecgjax.evaluation import metrics, probe
+from ecgjax.methods import supervised
 
 PARTS = ('train', 'validation', 'test')
 
@@ -228,16 +229,20 @@ def test_validation_figures_are_of_validation_labels(monkeypatch, splits):
 
   def predict_split(model, state, split, name=''):
     asked.append((state, split.name))
-    return evaluate.Outputs(None, scores)
+    return evaluate.Outputs(None, scores, np.log(scores / (1 - scores)))
 
   columns = splits['validation'].columns
   figure = metrics.macro(
     metrics.auroc(columns['label'], scores, columns['label_mask'])
   )
   monkeypatch.setattr(evaluate, 'predict_split', predict_split)
-  config = config_of(supervised_config)
-  validate = evaluate.make_validate(
-    config, None, None, splits['validation'], None
-  )
-  assert validate('state')['validation_macro_auroc'] == pytest.approx(figure)
+  method = supervised.make(config_of(supervised_config))
+  validate = evaluate.make_validate(method, None, splits['validation'], None)
+  keep = columns['label_mask'] > 0
+  assert validate('state') == {
+    'validation_macro_auroc': pytest.approx(figure),
+    'validation_loss': pytest.approx(
+      sk.log_loss(columns['label'][keep], scores[keep]), rel=1e-5
+    ),
+  }
   assert asked == [('state', 'validation')]

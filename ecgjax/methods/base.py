@@ -44,6 +44,11 @@ class Method(NamedTuple):
     tau: step -> weight that the EMA target keeps; None without a target.
     per_lead: whether `features` are those of each lead, one lead after the
       other, and depend on no other lead.
+    labels: learns from labels: trains on the labelled records of the task;
+      checkpoints carry class names.
+    logits_loss: (logits [N, K], label [N, K], mask [N, K]) -> scalar: the loss
+      of a classifier, given what `predict` says of any number of records;
+      None where `predict` gives no logits.
   """
 
   init: Callable
@@ -51,6 +56,8 @@ class Method(NamedTuple):
   predict: Callable
   tau: Callable | None = None
   per_lead: bool = False
+  labels: bool = False
+  logits_loss: Callable | None = None
 
 
 def row_keys(key, num_rows: int, axis_name: str | None):

@@ -81,7 +81,7 @@ def make(config) -> base.Method:
       'bits_per_index': each.mean(axis=1),
     }
 
-  return base.Method(init, loss, predict)
+  return base.Method(init, loss, predict, labels=True)
 
 
 def load_codec(config):

@@ -1,15 +1,14 @@
 """Supervised training: from scratch, fine-tuning, or a linear layer alone.
 
-One method for single- and multi-label tasks. Which of the arms of the protocol
-a run is follows from where its encoder comes from (`config.init_from`) and
-whether it learns (`config.supervised.frozen_encoder`).
+One method for single- and multi-label tasks; which of the arms of the protocol
+a run is: `arm`.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import collectives, losses
+from ecgjax import collectives, config_check, losses
 from ecgjax.methods import base
 from ecgjax.models import heads
 from ecgjax.models import lead_encoder as lead_encoder_lib
@@ -77,6 +76,15 @@ def make(config) -> base.Method:
     num_classes = params['head']['Linear_0']['bias'].shape[0]
     return classifier(num_classes).apply({'params': params['head']}, features)
 
+  def logits_loss(logits, label, mask, axis_name=None):
+    return losses.classification_loss(
+      logits, label, mask,
+      single_label=single,
+      class_weights=options.class_weights,
+      label_smoothing=options.label_smoothing,
+      axis_name=axis_name,
+    )  # fmt: skip
+
   def loss(params, model_state, target, key, batch, axis_name):
     del target
     ecg, label = batch['ecg'], batch['label']
@@ -91,13 +99,7 @@ def make(config) -> base.Method:
     if options.frozen_encoder:
       features = jax.lax.stop_gradient(features)
     logits = classify(params, features)
-    value = losses.classification_loss(
-      logits, label, mask,
-      single_label=single,
-      class_weights=options.class_weights,
-      label_smoothing=options.label_smoothing,
-      axis_name=axis_name,
-    )  # fmt: skip
+    value = logits_loss(logits, label, mask, axis_name)
     return value, base.Aux({'encoder': state}, None, {})
 
   def predict(params, model_state, batch):
@@ -111,7 +113,25 @@ def make(config) -> base.Method:
       ),
     }
 
-  return base.Method(init, loss, predict, per_lead=options.branches != 'joint')
+  return base.Method(
+    init, loss, predict,
+    per_lead=options.branches != 'joint',
+    labels=True,
+    logits_loss=logits_loss,
+  )  # fmt: skip
+
+
+def arm(config) -> str:
+  """What a trained classifier is called.
+
+  Returns:
+    'scratch' (everything learnt from random weights), 'finetune' (everything
+    learnt from a trained encoder) or 'linear' (a linear layer on a trained
+    encoder that stayed as it was).
+  """
+  if config_check.encoder_is_frozen(config):
+    return 'linear'
+  return 'finetune' if config.init_from else 'scratch'
 
 
 def mix(key, ecg, label, mask, alpha: float, axis_name):

@@ -233,7 +233,7 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
       'checkpoint': checkpoints.digest([state.params, state.model_state]),
     },
     examples_per_second=trained.examples_per_second,
-    validation_macro_auroc=metadata['metrics'][run.best_metric],
+    validation_macro_auroc=metadata['metrics']['validation_macro_auroc'],
     **extra,
   )
   results_lib.write(folder / 'results.json', results)

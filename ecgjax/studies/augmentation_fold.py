@@ -39,11 +39,14 @@ class Fold(NamedTuple):
 
 
 def changed(*fields: dict) -> dict:
-  """Nested dicts merged, the last one wins."""
+  """Nested dicts merged, the last one wins.
+
+  Arguments of an encoder (`kwargs`) are not merged with those of another.
+  """
   merged = {}
   for part in fields:
     for name, value in part.items():
-      if isinstance(value, dict):
+      if isinstance(value, dict) and name != 'kwargs':
         value = changed(merged.get(name, {}), value)
       merged[name] = value
   return merged

@@ -1,5 +1,6 @@
 """The interface that all studies share, see `ecgjax.study`."""
 
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -71,23 +72,27 @@ def run_config(config, without: Sequence[str] = (), **changes):
   fields = config_lib.to_json(config)
   for name in ('study', 'pretrain', *without):
     fields.pop(name)
-  return config_lib.from_json(fields | changes)
+  return config_lib.from_json(fields | {'mode': 'train'} | changes)
+
+
+def goodness(config, metrics: dict) -> float:
+  """`config.best_metric` of a checkpoint, turned so that more is better."""
+  value = metrics[config.best_metric]
+  if math.isnan(value):
+    return -math.inf
+  return value if config_lib.best_mode(config.best_metric) == 'max' else -value
 
 
 def best_run(config, folder: pathlib.Path, arm: str) -> pathlib.Path:
   """Work folder of the arm's training that is best on validation."""
 
-  def figure(run):
-    checkpointer = checkpoints.Checkpointer(
-      run / 'checkpoints',
-      best_metric=config.best_metric,
-      best_mode=config.best_mode,
-    )
-    metadata = checkpointer.metadata(checkpointer.best_step())
-    return metadata['metrics'][config.best_metric]
+  def judge(run):
+    checkpointer = checkpoints.Checkpointer(run / 'checkpoints')
+    step = checkpoints.chosen_step(checkpointer)
+    return goodness(config, checkpointer.metadata(step)['metrics'])
 
   rates = config.study[f'{arm}_learning_rates']
-  return max((folder / run_name(arm, rate) for rate in rates), key=figure)
+  return max((folder / run_name(arm, rate) for rate in rates), key=judge)
 
 
 def run_name(arm: str, learning_rate: float) -> str:
@@ -140,5 +145,5 @@ def train_classifier(
       for split in ('validation', 'test')
     )
     metrics = trained.checkpointer.metadata(step)['metrics']
-    found.append((metrics[run.best_metric], scores))
+    found.append((goodness(run, metrics), scores))
   return max(found, key=lambda pair: pair[0])[1]

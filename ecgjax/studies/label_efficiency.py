@@ -97,18 +97,18 @@ class _Encoders:
     trained = train_lib.train_on(
       run, self.folder, data, f'pretrain seed {seed}'
     )
-    self.digest = checkpoints.digest(
-      [trained.state.params, trained.state.model_state]
-    )
+    # The step that `init_from` takes from this run.
+    state, _ = evaluate.choose_state(run, trained)
+    self.digest = checkpoints.digest([state.params, state.model_state])
     self.examples_per_second = trained.examples_per_second
     self.features = {
       arm: {
-        name: evaluate.predict_split(trained, state, split, arm).features
+        name: evaluate.predict_split(trained, encoder, split, arm).features
         for name, split in data.labelled.items()
       }
-      for arm, state in (
+      for arm, encoder in (
         ('random_probe', trained.initial),
-        ('probe', trained.state),
+        ('probe', state),
       )
     }
 

@@ -85,7 +85,7 @@ def run_of(config, seed: int):
   """The config of one run."""
   fields = config_lib.to_json(config)
   fields.pop('study')
-  return config_lib.from_json(fields | {'seed': seed})
+  return config_lib.from_json(fields | {'mode': 'train', 'seed': seed})
 
 
 def judged(other, run: pathlib.Path):

@@ -22,7 +22,7 @@ import numpy as np
 import tqdm
 
 from ecgjax import config as config_lib
-from ecgjax import leads
+from ecgjax import config_check, leads
 from ecgjax.data import extra, sources
 from ecgjax.data import labels as labels_lib
 from ecgjax.data import splits as splits_lib
@@ -46,6 +46,7 @@ def generate(config, workdir) -> dict | None:
     return None
   if 'augment' not in config:
     raise ValueError('--mode=generate needs --config=configs/augment.py')
+  config_check.check(config, 'generate')
   records = None
   if config.augment.manifest:
     manifest = splits_lib.read_manifest(config.augment.manifest)

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ecgjax import config as config_lib
 from ecgjax.training import processes
 
 MANIFEST = 'sha256.json'
@@ -216,7 +217,8 @@ def load(directory, step: int | None = None) -> tuple[dict, dict]:
 
   Args:
     directory: a work folder, its `checkpoints` folder, or one step in it.
-    step: None for the newest valid step.
+    step: None for the step that a folder stands for: the one that the run's
+      own `config.evaluate_checkpoint` means, the best or the newest.
 
   Returns:
     Nested dicts of NumPy arrays as in `TrainState`, and the metadata.
@@ -232,11 +234,35 @@ def load(directory, step: int | None = None) -> tuple[dict, dict]:
     return load_arrays(directory), metadata
   checkpointer = Checkpointer(directory)
   if step is None:
-    step = checkpointer.latest_step()
+    step = chosen_step(checkpointer)
   if step is None:
     raise CheckpointError(f'{directory} holds no valid checkpoint')
   metadata = checkpointer.metadata(step)
   return load_arrays(directory / str(step)), metadata
+
+
+def chosen_step(checkpointer: Checkpointer) -> int | None:
+  """What `evaluate_checkpoint` of a run's config means; None without a step.
+
+  Raises:
+    CheckpointError: if the best step is meant and no figure is finite.
+  """
+  latest = checkpointer.latest_step()
+  if latest is None:
+    return None
+  config = checkpointer.metadata(latest).get('config', {})
+  if config.get('evaluate_checkpoint') != 'best':
+    return latest
+  checkpointer.best_metric = config['best_metric']
+  checkpointer.best_mode = config_lib.best_mode(config['best_metric'])
+  best = checkpointer.best_step()
+  if best is None:
+    raise CheckpointError(
+      f'{checkpointer.directory} holds no step with a finite '
+      f'{config["best_metric"]}, so that none is the best; name one step, e.g. '
+      f'{checkpointer.directory / str(latest)}'
+    )
+  return best
 
 
 def compare(expected: dict, found: dict, where: str) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from ecgjax import config as config_lib
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ def exhausted(config, workdir, step: int) -> bool:
   if not config.patience:
     return False
   rows = read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
-  sign = 1 if config.best_mode == 'min' else -1
+  sign = 1 if config_lib.best_mode(config.best_metric) == 'min' else -1
   values = [
     math.inf
     if row[config.best_metric] is None  # as `MetricWriter` has it

@@ -43,27 +43,36 @@ def check_contract(
 
 
 def make_initialise(config) -> Callable:
-  """Returns `state -> state` with the encoder of `config.init_from`.
+  """Returns `state -> state` that starts from the run `config.init_from`.
 
-  Only the encoder (parameters and batch statistics) is taken; heads stay as
-  they are. Every array must fit: nothing is skipped.
+  A supervised run takes the encoder (parameters and batch statistics); its head
+  stays as it is. Any other run goes on with all that a run of its own method
+  has learnt: parameters, statistics, codebooks and the target network, with a
+  new optimizer. Which step of the run counts: see `checkpoints.load`. Every
+  array must fit: nothing is skipped.
 
   Raises:
-    ValueError: if there is no valid checkpoint there or its input contract or
-      encoder differs.
+    ValueError: if there is no valid checkpoint there or its input contract,
+      method or encoder differs.
   """
   arrays, metadata = checkpoints.load(config.init_from)
+  old, new = metadata['config']['model'], config_lib.to_json(config.model)
+  if old != new:
+    raise ValueError(
+      f'config.init_from: the encoder there is {old}, this config has {new}'
+    )
+  start = _encoder_of if 'supervised' in config else _whole_of
+  return start(config, arrays, metadata)
+
+
+def _encoder_of(config, arrays, metadata) -> Callable:
+  """The encoder of any run, for a classifier."""
   branches = config.supervised.branches
   check_contract(
     InputContract.from_json(metadata['contract']),
     InputContract.from_config(config),
     single_lead=branches != 'joint',
   )
-  old, new = metadata['config']['model'], config_lib.to_json(config.model)
-  if old != new:
-    raise ValueError(
-      f'config.init_from: the encoder there is {old}, this config has {new}'
-    )
   if 'encoder' not in arrays['params']:
     raise ValueError(
       f'config.init_from: no encoder in {config.init_from}; it has '
@@ -77,22 +86,60 @@ def make_initialise(config) -> Callable:
     encoder = lead_encoder.replicate(encoder, branches, len(config.data.leads))
 
   def initialise(state):
-    flat = lambda tree: {
-      jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf)
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
     expected = {
       'params': state.params['encoder'],
       'state': state.model_state['encoder'],
     }
-    checkpoints.compare(
-      flat(expected), flat(encoder), where=str(config.init_from)
-    )
+    fitted = _fit(expected, encoder, config.init_from)
     return state.replace(
-      params=state.params
-      | {'encoder': jax.tree.map(jnp.asarray, encoder['params'])},
-      model_state=state.model_state
-      | {'encoder': jax.tree.map(jnp.asarray, encoder['state'])},
+      params=state.params | {'encoder': fitted['params']},
+      model_state=state.model_state | {'encoder': fitted['state']},
     )
 
   return initialise
+
+
+def _whole_of(config, arrays, metadata) -> Callable:
+  """All that a run of the same method has learnt."""
+  if metadata['config']['method'] != config.method:
+    raise ValueError(
+      f'config.init_from: {config.init_from} holds a run of '
+      f'{metadata["config"]["method"]}; one of {config.method} goes on from a '
+      'run of its own method only'
+    )
+  if 'prior' in config:  # its frozen codec would replace config.prior.codec
+    raise ValueError(
+      'config.init_from: a prior starts from config.prior.codec alone; leave '
+      'init_from out'
+    )
+  check_contract(
+    InputContract.from_json(metadata['contract']),
+    InputContract.from_config(config),
+    single_lead='lcd' in config,
+  )
+  parts = ('params', 'model_state', 'target')
+  found = {part: arrays.get(part) for part in parts}
+
+  def initialise(state):
+    expected = {part: getattr(state, part) for part in parts}
+    fitted = _fit(expected, found, config.init_from)
+    if 'queue' in fitted['model_state']:
+      # Its embeddings are those of patients of the other run's data, who have
+      # other numbers here.
+      fresh = {'queue': state.model_state['queue']}
+      fitted['model_state'] = fitted['model_state'] | fresh
+    return state.replace(**fitted)
+
+  return initialise
+
+
+def _fit(expected, found, directory):
+  """Arrays of a checkpoint in the structure of those that a model has."""
+  flat = lambda tree: {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  arrays = flat(found)
+  checkpoints.compare(flat(expected), arrays, where=str(directory))
+  values = [jnp.asarray(arrays[name]) for name in flat(expected)]
+  return jax.tree.unflatten(jax.tree.structure(expected), values)
