@@ -260,8 +260,8 @@ def _check_run(prefix: str, fields: dict, mode: str) -> None:
     )
   if fields['keep_remainder'] and fields['steps_per_dispatch'] > 1:
     raise ValueError(
-      f'{where}steps_per_dispatch: with {where}keep_remainder batches differ in '
-      'size and are dispatched one by one; set it to 1'
+      f'{where}steps_per_dispatch: with {where}keep_remainder batches differ '
+      'in size and are dispatched one by one; set it to 1'
     )
   if mode in ('train', 'study') and not steps and not fields['num_epochs']:
     raise ValueError(

@@ -318,7 +318,7 @@ def facts(config, trained, data, split: str, state, step: int) -> dict:
       'manifest': data.manifest_hash,
       'checkpoint': checkpoints.digest([state.params, state.model_state]),
     },
-    'device': describe_device(),
+    'device': results_lib.describe_device(),
     'examples_per_second': trained.examples_per_second,
     'synthetic': data.synthetic,
     'leak_allowed': bool(config.data.allow_leak),
@@ -395,9 +395,3 @@ def choose_state(config, trained):
       '--config.evaluate_checkpoint=last in another --workdir'
     )
   return trained.checkpointer.restore(trained.initial, best), best
-
-
-def describe_device() -> str:
-  """Kind and number of devices, e.g. '1 x cpu'."""
-  devices = jax.devices()
-  return f'{len(devices)} x {devices[0].device_kind}'

@@ -134,7 +134,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
       'manifest': data.manifest_hash,
       'checkpoint': model.digest,
     },
-    device=evaluate.describe_device(),
+    device=results_lib.describe_device(),
     examples_per_second=speed,
     wall_seconds=time.monotonic() - started,
     synthetic=data.synthetic,

@@ -195,7 +195,8 @@ def test_plain_values_pass():
 
 MODES = {
   'augment': 'generate', 'evaluate': 'eval', 'study_augmentation': 'study',
-  'study_label_efficiency': 'study', 'study_seeds': 'study', 'study_small_samples': 'study',
+  'study_label_efficiency': 'study', 'study_seeds': 'study',
+  'study_small_samples': 'study',
 }  # fmt: skip
 
 

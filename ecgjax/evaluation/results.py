@@ -63,6 +63,14 @@ def git_revision() -> str:
     return 'unknown'
 
 
+def describe_device() -> str:
+  """Kind and number of devices, e.g. '1 x cpu'."""
+  import jax
+
+  devices = jax.devices()
+  return f'{len(devices)} x {devices[0].device_kind}'
+
+
 def assemble(
   evaluation: Mapping,
   *,

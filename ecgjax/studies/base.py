@@ -11,6 +11,7 @@ from ecgjax import config as config_lib
 from ecgjax import evaluate
 from ecgjax import train as train_lib
 from ecgjax.evaluation import metrics as metrics_lib
+from ecgjax.evaluation import results as results_lib
 from ecgjax.training import checkpoints
 
 
@@ -54,7 +55,7 @@ def facts(config, data, method: str, seconds: float) -> dict:
     'split': 'test',
     'num_examples': len(test),
     'num_patients': len(np.unique(test.columns['patient'])),
-    'device': evaluate.describe_device(),
+    'device': results_lib.describe_device(),
     'wall_seconds': seconds,
     'synthetic': data.synthetic,
     'leak_allowed': bool(config.data.allow_leak),
