@@ -44,6 +44,9 @@ def arguments(name) -> list[str]:
     return [f'dataset={d}' for d in choices(name, 'dataset')] + [
       f'preset={p}' for p in choices(name, 'preset')
     ]
+  if name == 'study_seeds':  # presets are those of the file it runs
+    others = ('', ',evaluate_on=ptbxl', ',preset=smoke')
+    return [f'of={of}{o}' for of in choices(name, 'of') for o in others]
   modes = choices(name, 'modality') if 'modality' in keys else ['']
   found = []
   for mode in modes:
