@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import leads as leads_lib
 from ecgjax.methods import supervised
@@ -97,6 +98,27 @@ def test_gradients_reach_everything(options):
   assert np.isfinite(value)
   kernels = [g for g in jax.tree.leaves(gradients) if g.ndim > 1]
   assert all(np.abs(g).max() > 0 for g in kernels)
+
+
+def test_parity_preset_is_the_fine_tuning_of_the_reference():
+  config = supervised_config.get_config('dataset=ptbxl,preset=parity')
+  assert config.supervised.task == 'single_label' and config.data.single_label
+  assert config.supervised.branches == 'tied'
+  assert config.supervised.pool == 'concat'
+  assert (config.batch_size, config.num_epochs, config.patience) == (
+    128,
+    100,
+    0,
+  )
+  assert config.keep_remainder and config.evaluations == config.num_epochs
+  assert config.best_metric == 'validation_loss'
+  assert config.evaluate_checkpoint == 'best'
+  optimizer = config.optimizer
+  assert (optimizer.name, optimizer.learning_rate) == ('adam', 1e-4)
+  assert (optimizer.schedule, optimizer.weight_decay) == ('constant', 0.0)
+  pretrained = lcd_config.get_config('dataset=ptbxl,preset=parity')
+  for field in ('rate', 'length', 'leads', 'normalisation'):
+    assert config.data[field] == pretrained.data[field]
 
 
 def test_frozen_encoder_does_not_move():
