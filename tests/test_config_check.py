@@ -61,7 +61,7 @@ def arguments(name) -> list[str]:
 
 
 def test_all_combinations_are_found():
-  assert len(arguments('supervised')) == 6 * 3 * 3
+  assert len(arguments('supervised')) == 6 * 3 * 4
   assert len(arguments('vqvae')) == 6 * (4 + 3)
   assert 'dataset=ptbxl,preset=full' in arguments('study_augmentation')
   assert 'preset=chapman' in arguments('evaluate')
