@@ -10,7 +10,7 @@ import multiprocessing
 import os
 
 from benchmarks import timing
-from ecgjax import process_env
+from ecgjax.runtime import process as process_lib
 
 MODULES = (
   'lcd_step', 'end_to_end', 'input', 'prepare', 'startup', 'codebook',
@@ -42,7 +42,7 @@ milliseconds do not.
 
 
 def main() -> None:
-  process_env.ensure_allocator()
+  process_lib.ensure_allocator()
   options = timing.parse_options(__doc__)
   torch = options.torch_version()
   machine = timing.machine('jax', 'flax', 'wfdb')

@@ -14,6 +14,7 @@ import sys
 import tempfile
 
 from benchmarks import timing, worker
+from ecgjax.data.store import prepared
 
 BATCH = 256
 WORKERS = (0, 2, 4)
@@ -34,10 +35,9 @@ def write_npy(data_dir: str, raw_dir: str, path: str) -> None:
   import numpy as np
   import wfdb
 
-  from ecgjax import leads
-  from ecgjax.data import prepare
+  from ecgjax.ecg import leads
 
-  builder = prepare.make_builder('ptbxl', data_dir)
+  builder = prepared.make_builder('ptbxl', data_dir)
   columns = list(leads.indices(leads.LCD_LEADS))
   records = [
     wfdb.rdrecord(os.path.join(raw_dir, entry.path)).p_signal[:, columns].T
@@ -54,11 +54,11 @@ def jax_parts(raw_dir: str, data_dir: str):
   import jax
 
   from benchmarks import lcd_step
-  from ecgjax.data import sources
+  from ecgjax.data.batches import run_data
 
   config = make_config(raw_dir, data_dir)
-  data = sources.open_data(config)
-  batches = sources.make_batches(
+  data = run_data.open_data(config)
+  batches = run_data.make_batches(
     config, data.splits['train'], data.splits['validation'], on_device=True
   )
   iterator = batches.train(0)
@@ -76,9 +76,8 @@ def jax_parts(raw_dir: str, data_dir: str):
 
 def prepare_both(options: timing.Options, data_dir: str, path: str):
   """Seconds of ecgjax and of the twin from raw files to what they train on."""
-  from ecgjax.data import prepare
 
-  build = lambda: prepare.build(
+  build = lambda: prepared.build(
     'ptbxl', data_dir, 100, options.raw_dir, workers=os.cpu_count()
   )
   convert = lambda: write_npy(data_dir, options.raw_dir, path)

@@ -20,9 +20,10 @@ import tensorflow_datasets as tfds
 
 from benchmarks import timing
 from configs import lcd as lcd_config
-from ecgjax import leads
-from ecgjax.data import base, input_pipeline, resident
-from ecgjax.inputs import InputContract, to_model_input
+from ecgjax.data.batches import on_device, stream
+from ecgjax.data.store import builder as builder_lib
+from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.methods import lcd
 from ecgjax.training import optimizers, train_state, train_step
 
@@ -36,7 +37,7 @@ MEGABYTES = LENGTH * 12 * 2 / 1e6  # per record, as stored
 def write_dataset(directory: str) -> None:
   """A prepared data set of noise with the schema of the builders."""
   os.makedirs(directory)
-  features = base.record_features(LENGTH, 71)
+  features = builder_lib.record_features(LENGTH, 71)
   template = tfds.core.ShardedFileTemplate(
     data_dir=directory,
     dataset_name='noise',
@@ -136,14 +137,14 @@ def measure_rates(rounds: int) -> dict[str, float]:
     folder = os.path.join(directory, 'noise', '1.0.0')
     write_dataset(folder)
     builder = tfds.builder_from_directory(folder)
-    kept = input_pipeline.open_split(builder, 'train', config)
-    streamed = input_pipeline.open_split(
+    kept = stream.open_split(builder, 'train', config)
+    streamed = stream.open_split(
       builder,
       'train',
       config,
       window_bytes=NUM_RECORDS // 4 * LENGTH * 12 * 2,
     )
-    arrays = resident.load(kept)
+    arrays = on_device.load(kept)
     floats = os.path.join(directory, 'floats')
     write_float_lists(floats, NUM_RECORDS // 4)
 
@@ -152,9 +153,9 @@ def measure_rates(rounds: int) -> dict[str, float]:
       jax.block_until_ready(last.pop())
 
     # One iterator over all rounds: start-up is not what an epoch pays.
-    streaming = input_pipeline.train_batches(streamed, BATCH, seed=0)
-    keeping = input_pipeline.train_batches(kept, BATCH, seed=0)
-    gathering = resident.train_batches(kept, arrays, BATCH, seed=0)
+    streaming = stream.train_batches(streamed, BATCH, seed=0)
+    keeping = stream.train_batches(kept, BATCH, seed=0)
+    gathering = on_device.train_batches(kept, arrays, BATCH, seed=0)
     tasks = {
       'float list, parsed one by one': (
         NUM_RECORDS // 4,
@@ -166,9 +167,7 @@ def measure_rates(rounds: int) -> dict[str, float]:
     }
     config.data.leads = leads.LCD_LEADS
     batch = next(
-      input_pipeline.eval_batches(
-        input_pipeline.open_split(builder, 'train', config), BATCH
-      )
+      stream.eval_batches(stream.open_split(builder, 'train', config), BATCH)
     )
     tasks['LCD step, 8 leads'] = (BATCH, make_lcd_step(config, batch))
     found = {name: [] for name in tasks}

@@ -4,7 +4,7 @@
 
 Prints, per length, medians of rounds taken in turn and their ratios. Each side
 runs in processes of its own, with glibc's default allocator and with the
-setting of `ecgjax.process_env` ('kept': freed memory stays in the process;
+setting of `ecgjax.runtime.process` ('kept': freed memory stays in the process;
 `main.py` sets it, users of PyTorch would have to know of it). Both sides start
 from the same parameters and views, and their first losses are compared. Forward
 and backward alone are only printed: two rounds.
@@ -59,7 +59,7 @@ def make_step(config, batch):
   """Method, start state and the compiled step of a config."""
   import jax
 
-  from ecgjax.inputs import InputContract
+  from ecgjax.ecg.contract import InputContract
   from ecgjax.methods import lcd
   from ecgjax.training import optimizers, train_state, train_step
 
@@ -83,7 +83,7 @@ def jax_parts(length: int, path: str, augmented: bool):
   import jax
   import numpy as np
 
-  from ecgjax import augment
+  from ecgjax.ecg import augment
   from ecgjax.methods import lcd
 
   config = make_config(length)
@@ -134,8 +134,8 @@ def make_views(config, batch, key):
   import jax
   import jax.numpy as jnp
 
-  from ecgjax import augment
-  from ecgjax.inputs import InputContract
+  from ecgjax.ecg import augment
+  from ecgjax.ecg.contract import InputContract
   from ecgjax.training import train_step
 
   contract = InputContract.from_config(config)

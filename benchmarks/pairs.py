@@ -21,8 +21,8 @@ import tensorflow_datasets as tfds
 from benchmarks import input as input_benchmark
 from benchmarks import timing
 from configs import longitudinal as longitudinal_config
-from ecgjax.data import input_pipeline, patient_index, patients
-from ecgjax.inputs import InputContract, to_model_input
+from ecgjax.data.batches import patient_index, patients, stream
+from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.methods import longitudinal
 from ecgjax.training import optimizers, train_state, train_step
 
@@ -80,10 +80,8 @@ def measure_reading(config, rounds: int) -> dict[str, float]:
     input_benchmark.write_dataset(folder)
     builder = tfds.builder_from_directory(folder)
     window = count // 4 * input_benchmark.LENGTH * 12 * 2
-    kept = input_pipeline.open_split(
-      builder, 'train', config, keep_unlabelled=True
-    )
-    large = input_pipeline.open_split(
+    kept = stream.open_split(builder, 'train', config, keep_unlabelled=True)
+    large = stream.open_split(
       builder, 'train', config, keep_unlabelled=True, window_bytes=window
     )
     pairing = np.random.default_rng(0).permutation(count) // 2

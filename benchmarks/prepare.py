@@ -11,7 +11,8 @@ import os
 import tempfile
 
 from benchmarks import timing
-from ecgjax.data import convert, prepare, ptbxl
+from ecgjax.data import ptbxl
+from ecgjax.data.store import convert, prepared
 
 RECORDS = 400
 
@@ -20,7 +21,7 @@ def measure_rate(rate: int, options: timing.Options) -> timing.Row:
   """CPU time of wfdb over that of ecgjax, for files of one sampling rate."""
   import wfdb
 
-  builder = prepare.make_builder('ptbxl', tempfile.gettempdir(), rate)
+  builder = prepared.make_builder('ptbxl', tempfile.gettempdir(), rate)
   entries = builder.plan(options.raw_dir).entries
   exists = lambda path: os.path.exists(
     os.path.join(options.raw_dir, path + '.dat')
@@ -57,7 +58,7 @@ def measure_command(options: timing.Options) -> timing.Row:
     built = []
 
     def build():
-      builder, _ = prepare.build(
+      builder, _ = prepared.build(
         'ptbxl', directory, 100, options.raw_dir, workers=os.cpu_count()
       )
       built.append(sum(s.num_examples for s in builder.info.splits.values()))

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import raster_twin, timing
-from ecgjax import paper as paper_lib
-from ecgjax.synthesis import raster, simulator
+from ecgjax.ecg import page, raster
+from ecgjax.simulator import simulator
 
 BATCH = 128
 TWIN_PAGES = 16
@@ -34,7 +34,7 @@ def simulate(rate: int) -> np.ndarray:
 
 def make_tasks(ecg, rate: int, resolution: int):
   """Functions that draw a batch: by the library, and `TWIN_PAGES` by NumPy."""
-  paper = paper_lib.make(resolution=resolution)
+  paper = page.make(resolution=resolution)
   draw = jax.jit(
     lambda ecg: raster.to_grey(
       jax.vmap(lambda one: raster.render(one, rate, paper))(ecg)

@@ -1,7 +1,7 @@
 """The rasteriser of ECG pages again, in plain NumPy, column by column.
 
 Written from the specification (ECG images, section 2) and not from
-`ecgjax.synthesis.raster`: bands are laid on a canvas and joined by the maximum
+`ecgjax.ecg.raster`: bands are laid on a canvas and joined by the maximum
 of even and odd rows. The tests hold both to the same pixels; the benchmark
 compares their speed.
 """

@@ -32,8 +32,9 @@ def jax_parts(mode: str):
   import jax
 
   from benchmarks import lcd_step
-  from ecgjax.inputs import InputContract
-  from ecgjax.training import optimizers, parallel, train_step
+  from ecgjax.ecg.contract import InputContract
+  from ecgjax.runtime import parallel
+  from ecgjax.training import optimizers, train_step
 
   config = lcd_step.make_config(LENGTH)
   config.batch_size = BATCH

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from benchmarks import timing
-from ecgjax.synthesis import simulator
+from ecgjax.simulator import simulator
 
 BATCH = 256
 SECONDS = 5  # per figure

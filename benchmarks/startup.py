@@ -16,6 +16,7 @@ import tempfile
 import time
 
 from benchmarks import timing
+from ecgjax.data.store import prepared
 
 
 def seconds_to_first_step(
@@ -54,17 +55,16 @@ def seconds_to_first_step(
 
 
 def measure(options: timing.Options) -> list[timing.Row]:
-  from ecgjax.data import prepare
 
   with tempfile.TemporaryDirectory() as folder:
     data_dir = os.path.join(folder, 'data')
     flags = [f'--config.data.dir={data_dir}']
     if options.raw_dir:
-      prepare.build('ptbxl', data_dir, raw_dir=options.raw_dir)
+      prepared.build('ptbxl', data_dir, raw_dir=options.raw_dir)
       config = 'configs/lcd.py:dataset=ptbxl'
       flags.append(f'--config.data.raw_dir={options.raw_dir}')
     else:
-      prepare.build('synthetic', data_dir, size='small')
+      prepared.build('synthetic', data_dir, size='small')
       config = 'configs/lcd.py'
     taken = [
       seconds_to_first_step(folder, number, config, flags)

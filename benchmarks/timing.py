@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ecgjax import process_env
+from ecgjax.runtime import process
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 def measure(name: str, options: Options) -> list[Row]:
   """Runs one benchmark; here, for a new process cannot import `__main__`."""
-  process_env.compute_in_calling_thread()
+  process.compute_in_calling_thread()
   print(f'\n## {name}\n', flush=True)
   return importlib.import_module(f'benchmarks.{name}').measure(options)
 
@@ -86,8 +86,8 @@ def parse_options(description: str) -> Options:
 
 def run(measure: Callable, description: str) -> None:
   """The command of a benchmark: the machine, and the rows of `measure`."""
-  process_env.ensure_allocator()
-  process_env.compute_in_calling_thread()
+  process.ensure_allocator()
+  process.compute_in_calling_thread()
   options = parse_options(description)
   print(machine('jax', 'flax') + '\n', flush=True)
   print('\n' + table(measure(options)))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import timing
-from ecgjax import process_env
+from ecgjax.runtime import process
 
 
 class Worker:
@@ -33,13 +33,13 @@ class Worker:
       module: has a `main` that hands `--worker` to `serve`.
       arguments: of the worker.
       python: its interpreter.
-      kept: whether glibc keeps freed memory, see `ecgjax.process_env`.
+      kept: whether glibc keeps freed memory, see `ecgjax.runtime.process`.
       cache: folder of compiled programs, unless the environment names one.
       environ: more of its environment.
     """
     inherited = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
     if kept:
-      inherited['GLIBC_TUNABLES'] = process_env.allocator_tunables('')
+      inherited['GLIBC_TUNABLES'] = process.allocator_tunables('')
     inherited['JAX_PLATFORMS'] = 'cpu'
     if cache:
       inherited.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
@@ -82,7 +82,7 @@ class Worker:
 
 def serve_jax(make_parts: Callable, *arguments) -> None:
   """`serve` with the settings under which `main.py` uses JAX."""
-  process_env.compute_in_calling_thread()
+  process.compute_in_calling_thread()
   serve(make_parts(*arguments))
 
 

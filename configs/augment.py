@@ -35,7 +35,8 @@ interpolated; they need prior, resample or simulator.
 """
 
 from ecgjax import config as config_lib
-from ecgjax import leads
+from ecgjax.ecg import leads
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -48,9 +49,9 @@ def get_config(argument: str | None = None):
   config.data.normalisation = 'none'
   config.augment = config_lib.augment_options()
   config.augment.operator = choice['operator']
-  config_lib.choose(
-    'preset', choice['preset'], {'default': _default, 'smoke': _smoke}
-  )(config)
+  choose('preset', choice['preset'], {'default': _default, 'smoke': _smoke})(
+    config
+  )
   return config.lock()
 
 

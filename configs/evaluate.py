@@ -16,6 +16,7 @@ Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder|mimic_iv_ecg|code15,
 """
 
 from ecgjax import config as config_lib
+from ecgjax.runtime.resolve import choose
 
 _PRESETS = {
   # name: data set, task, sources
@@ -29,9 +30,7 @@ def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, dataset='', task='', preset='none'
   )
-  dataset, task, sources = config_lib.choose(
-    'preset', choice['preset'], _PRESETS
-  )
+  dataset, task, sources = choose('preset', choice['preset'], _PRESETS)
   if dataset and (choice['dataset'] or choice['task']):
     raise ValueError(f'preset={choice["preset"]} says which data set and task')
   dataset = dataset or choice['dataset'] or 'synthetic'

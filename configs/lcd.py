@@ -18,6 +18,7 @@ results/lcd_synthetic.json); 1,490 ECGs of PTB-XL 0.826 [0.787, 0.861] in 4 min
 """
 
 from ecgjax import config as config_lib
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -29,7 +30,7 @@ def get_config(argument: str | None = None):
   config.method = 'lcd'
   config.num_epochs = 30 if synthetic else 100
   config.lcd = config_lib.lcd_options()
-  config_lib.choose(
+  choose(
     'preset',
     choice['preset'],
     {'default': _default, 'paper': _paper, 'parity': _parity, 'smoke': _smoke},

@@ -23,6 +23,7 @@ Two cores, synthetic ECGs: patients are found by their ECG (recall at 1)
 """
 
 from ecgjax import config as config_lib
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -40,7 +41,7 @@ def get_config(argument: str | None = None):
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
   config.longitudinal = config_lib.longitudinal_options()
-  config_lib.choose(
+  choose(
     'preset',
     choice['preset'],
     {

@@ -12,7 +12,8 @@ The data set, its rate and its length must be those of the codec.
 """
 
 from ecgjax import config as config_lib
-from ecgjax import leads
+from ecgjax.ecg import leads
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -30,7 +31,7 @@ def get_config(argument: str | None = None):
   config.optimizer.weight_decay = 0.01
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
-  config_lib.choose(
+  choose(
     'preset',
     choice['preset'],
     {'default': _default, 'large': _large, 'smoke': _smoke},

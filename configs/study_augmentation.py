@@ -26,16 +26,15 @@ Arguments: dataset=synthetic|ptbxl, preset=
 """
 
 from ecgjax import config as config_lib
-from ecgjax import leads
+from ecgjax.ecg import leads
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, dataset='synthetic', preset='small'
   )
-  config_lib.choose(
-    'dataset', choice['dataset'], dict.fromkeys(('synthetic', 'ptbxl'))
-  )
+  choose('dataset', choice['dataset'], dict.fromkeys(('synthetic', 'ptbxl')))
   config = config_lib.common(choice['dataset'])
   config_lib.supervise(config)
   config.data.task = 'all'
@@ -59,7 +58,7 @@ def get_config(argument: str | None = None):
   else:
     config.pretrain.augment.augment.ratio = 2.0
     config.pretrain.augment.augment.target = 200
-  config_lib.choose(
+  choose(
     'preset',
     choice['preset'],
     {'small': _small, 'full': _full, 'smoke': _smoke},

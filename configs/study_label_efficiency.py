@@ -18,6 +18,7 @@ Arguments: dataset=synthetic|ptbxl, preset=
 """
 
 from ecgjax import config as config_lib
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -35,7 +36,7 @@ def get_config(argument: str | None = None):
     'best_metric': 'validation_loss',
     'evaluate_checkpoint': 'last',
   }
-  config_lib.choose(
+  choose(
     'preset',
     choice['preset'],
     {'small': _small, 'full': _full, 'smoke': _smoke},

@@ -17,6 +17,7 @@ import importlib.util
 import pathlib
 
 from ecgjax import config as config_lib
+from ecgjax.runtime.resolve import choose
 
 _FILES = ('lcd', 'longitudinal', 'supervised')
 
@@ -25,7 +26,7 @@ def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, of='lcd', dataset='', preset='', evaluate_on=''
   )
-  name = config_lib.choose('of', choice['of'], {n: n for n in _FILES})
+  name = choose('of', choice['of'], {n: n for n in _FILES})
   given = [f'{k}={choice[k]}' for k in ('dataset', 'preset') if choice[k]]
   config = _load(name)(','.join(given)).copy_and_resolve_references().unlock()
   config.mode = 'study'

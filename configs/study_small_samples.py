@@ -25,6 +25,7 @@ Arguments: dataset=synthetic|ptbxl|cinc2021, preset=
 """
 
 from ecgjax import config as config_lib
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -52,7 +53,7 @@ def get_config(argument: str | None = None):
   }
   if choice['dataset'] == 'synthetic':  # elsewhere most patients have one ECG
     config.pretrain.longitudinal.update(config_lib.LIGHT_AUGMENTATION)
-  config_lib.choose(
+  choose(
     'preset',
     choice['preset'],
     {'small': _small, 'full': _full, 'smoke': _smoke},

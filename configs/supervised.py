@@ -22,7 +22,8 @@ Arguments: dataset=synthetic|ptbxl|cinc2021|wfdb_folder,
 """
 
 from ecgjax import config as config_lib
-from ecgjax import leads
+from ecgjax.ecg import leads
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -34,12 +35,12 @@ def get_config(argument: str | None = None):
   config.num_epochs = 30
   config.patience = 4  # evaluations, ten of them a run
   config.optimizer.learning_rate = 1e-3
-  config_lib.choose(
+  choose(
     'model',
     choice['model'],
     {'vgg1d': _vgg1d, 'xresnet1d': _xresnet1d, 'vit1d': _vit1d},
   )(config)
-  config_lib.choose(
+  choose(
     'preset',
     choice['preset'],
     {

@@ -24,14 +24,15 @@ Two cores, median PRDN of test ECGs in %: synthetic 17.5 [17.3, 17.9] in 10 min
 """
 
 from ecgjax import config as config_lib
-from ecgjax import leads
+from ecgjax.ecg import leads
+from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, modality='signal', dataset='synthetic', preset='default'
   )
-  set_modality = config_lib.choose(
+  set_modality = choose(
     'modality', choice['modality'], {'signal': _signal, 'image': _image}
   )
   config = config_lib.common(choice['dataset'])
@@ -44,7 +45,7 @@ def get_config(argument: str | None = None):
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
   presets = set_modality(config)
-  config_lib.choose('preset', choice['preset'], presets)(config)
+  choose('preset', choice['preset'], presets)(config)
   return config.lock()
 
 

@@ -10,17 +10,25 @@ import jax
 import numpy as np
 import tqdm
 
-from ecgjax import config as config_lib
-from ecgjax import evaluate_identity
-from ecgjax.data import extra, input_pipeline, sources
-from ecgjax.evaluation import arms as arms_lib
-from ecgjax.evaluation import metrics as metrics_lib
-from ecgjax.evaluation import probe as probe_lib
-from ecgjax.evaluation import report, tables
-from ecgjax.evaluation import results as results_lib
-from ecgjax.inputs import InputContract, to_model_input
-from ecgjax.methods import base, supervised
-from ecgjax.training import checkpoints, metric_writers
+from ecgjax import checkpoints
+from ecgjax.config import identity
+from ecgjax.data.batches import extra, run_data, stream
+from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.evaluators import identity as identity_lib
+from ecgjax.methods import supervised
+from ecgjax.methods.method import Method
+from ecgjax.metrics import metrics
+from ecgjax.metrics.compare_arms import BASELINE, evaluate_arms
+from ecgjax.metrics.probe import reference, standardised_lr
+from ecgjax.report import page, tables
+from ecgjax.report.results import (
+  assemble,
+  describe_device,
+  write,
+  write_predictions,
+)
+from ecgjax.runtime.resolve import choose
+from ecgjax.training import metric_writers
 
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 256
@@ -29,7 +37,7 @@ BATCH_SIZE = 256
 class Model(NamedTuple):
   """A method and what it expects."""
 
-  method: base.Method
+  method: Method
   contract: InputContract
 
 
@@ -64,14 +72,14 @@ def predict_split(model, state, split, name: str = '') -> Outputs:
   Args:
     model: has `method` and `contract`, e.g. `train.Trained`.
     state: has `params` and `model_state`.
-    split: `data.input_pipeline.Split`.
+    split: `data.batches.stream.Split`.
     name: before the progress bar.
   """
 
   predict = compiled_predict(model.method, model.contract)
   found = {name: [] for name in Outputs._fields}
   total = -(-len(split) // BATCH_SIZE)
-  batches = input_pipeline.eval_batches(split, BATCH_SIZE)
+  batches = stream.eval_batches(split, BATCH_SIZE)
   for batch in tqdm.tqdm(
     batches, total=total, desc=f'{name} {split.name}', leave=False, disable=None
   ):
@@ -111,12 +119,12 @@ def make_validate(method, contract: InputContract, split, batches):
 
     def validate(state):
       outputs = predict_split(model, state, split, 'validate')
-      auroc = metrics_lib.auroc(labels, outputs.probabilities, mask)
+      auroc = metrics.auroc(labels, outputs.probabilities, mask)
       return {
         'validation_loss': float(
           method.logits_loss(outputs.logits, labels, mask)
         ),
-        'validation_macro_auroc': metrics_lib.macro(auroc),
+        'validation_macro_auroc': metrics.macro(auroc),
       }
 
     return validate
@@ -146,12 +154,12 @@ def fit_probe(recipe: str, train, validation, splits):
     train, validation: [N, D] features.
     splits: 'train' and 'validation' -> Split with labels.
   """
-  fit = config_lib.choose(
+  fit = choose(
     'config.probe.recipe',
     recipe,
     {
-      'standardised_lr': probe_lib.standardised_lr,
-      'reference': probe_lib.reference,
+      'standardised_lr': standardised_lr,
+      'reference': reference,
     },
   )
   columns = {name: split.columns for name, split in splits.items()}
@@ -197,7 +205,7 @@ def compare_arms(config, scores: dict, splits: dict, arm: str, also=()):
     'patients': test['patient'],
     'class_names': splits['test'].class_names,
     'thresholds': {
-      name: metrics_lib.f1_thresholds(
+      name: metrics.f1_thresholds(
         validation['label'], pair[0], validation['label_mask']
       )
       for name, pair in scores.items()
@@ -208,7 +216,7 @@ def compare_arms(config, scores: dict, splits: dict, arm: str, also=()):
     ('finetune', 'scratch'), ('finetune', 'probe'), ('probe', 'scratch'),
     ('linear', 'probe'), ('probe', 'start_probe'),
   )  # fmt: skip
-  evaluation = arms_lib.evaluate_arms(
+  evaluation = evaluate_arms(
     **predictions,
     method=arm,
     comparisons=[p for p in (*pairs, *also) if set(p) <= set(scores)],
@@ -223,14 +231,14 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   Args:
     config: of the run.
     trained: from `train.train`.
-    data: `data.sources.Data` of the run.
+    data: `data.batches.run_data.Data` of the run.
     workdir: `predictions.npz`, `report.html` and, last, `results.json` are
       written here.
 
   Returns:
     The results.
   """
-  from ecgjax import evaluate_codec
+  from ecgjax.evaluators import codec
 
   started = time.monotonic()
   state, step = choose_state(config, trained)
@@ -246,10 +254,10 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   }
   probe = lambda name: probe_scores(
     config.probe.recipe,
-    *(outputs[name][split].features for split in sources.SPLITS),
+    *(outputs[name][split].features for split in run_data.SPLITS),
     splits,
   )
-  scores = {arms_lib.BASELINE: probe('random')}
+  scores = {BASELINE: probe('random')}
   arm = 'probe'
   if outputs['trained']['test'].probabilities is None:
     scores['probe'] = probe('trained')
@@ -261,14 +269,14 @@ def evaluate_run(config, trained, data, workdir) -> dict:
       scores['probe'] = probe('pretrained')
     last = outputs['trained']
     scores[arm] = last['validation'].probabilities, last['test'].probabilities
-  coded = evaluate_codec.NOTHING
+  coded = codec.NOTHING
   if 'vqvae' in config:
     predict = compiled_predict(trained.method, trained.contract)
-    coded = evaluate_codec.evaluate_codec(
+    coded = codec.evaluate_codec(
       config,
       trained.contract,
       functools.partial(predict, state.params, state.model_state),
-      evaluate_codec.make_decode(config, state),
+      codec.make_decode(config, state),
       data,
     )
   evaluation, predictions = compare_arms(
@@ -276,20 +284,20 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   )
   evaluation['metrics'] |= coded.metrics
   if 'longitudinal' in config:
-    evaluation['identity'] = evaluate_identity.evaluate_identity(
+    evaluation['identity'] = identity_lib.evaluate_identity(
       {
         arm: {split: outputs[name][split].features for split in splits}
         for arm, name in (
-          (evaluate_identity.BASELINE, 'random'),
-          (evaluate_identity.METHOD, 'trained'),
+          (identity_lib.BASELINE, 'random'),
+          (identity_lib.METHOD, 'trained'),
         )
       },
       data,
       gap_edges=config.longitudinal.gap_edges,
       draws=config.bootstrap_draws,
     )
-    evaluation['metrics'] |= evaluate_identity.headline(evaluation['identity'])
-  results = results_lib.assemble(
+    evaluation['metrics'] |= identity_lib.headline(evaluation['identity'])
+  results = assemble(
     evaluation,
     **coded.fields,
     protocol=config.probe.recipe,
@@ -318,11 +326,11 @@ def facts(config, trained, data, split: str, state, step: int) -> dict:
       'manifest': data.manifest_hash,
       'checkpoint': checkpoints.digest([state.params, state.model_state]),
     },
-    'device': results_lib.describe_device(),
+    'device': describe_device(),
     'examples_per_second': trained.examples_per_second,
     'synthetic': data.synthetic,
     'leak_allowed': bool(config.data.allow_leak),
-    'config': config_lib.identity(config),
+    'config': identity(config),
     'num_parameters': sum(x.size for x in jax.tree.leaves(state.params)),
   }
 
@@ -331,23 +339,23 @@ def publish(workdir, results, predictions, data, arm: str, sections=()) -> None:
   """Writes predictions, report and, last, the results; prints the result."""
   workdir = pathlib.Path(workdir)
   test = data.labelled['test']
-  mistakes = report.confident_errors(
+  mistakes = page.confident_errors(
     predictions['labels'],
     predictions['arms'][arm],
     predictions['thresholds'][arm],
     label_mask=predictions['label_mask'],
   )
-  load = lambda row: sources.load_recording(data, 'test', test.record_ids[row])
-  errors = report.errors_section(mistakes, test.class_names, load)
-  results_lib.write_predictions(workdir / 'predictions.npz', **predictions)
-  report.write_report(
+  load = lambda row: run_data.load_recording(data, 'test', test.record_ids[row])
+  errors = page.errors_section(mistakes, test.class_names, load)
+  write_predictions(workdir / 'predictions.npz', **predictions)
+  page.write_report(
     workdir / 'report.html',
     results,
     predictions=predictions,
     history=metric_writers.read_metrics(workdir / 'metrics.jsonl'),
     sections=[*sections, errors],
   )
-  results_lib.write(workdir / 'results.json', results)
+  write(workdir / 'results.json', results)
   logger.info('%s', summary(results))
   logger.info('Results: %s', workdir / 'results.json')
   logger.info('Report:  %s', workdir / 'report.html')
@@ -380,7 +388,7 @@ def summary(results: dict) -> str:
 
 def choose_state(config, trained):
   """State that is evaluated, and its step: the last one or the best one."""
-  which = config_lib.choose(
+  which = choose(
     'config.evaluate_checkpoint',
     config.evaluate_checkpoint,
     {'last': False, 'best': True},

@@ -14,23 +14,20 @@ import time
 import jax
 import numpy as np
 
-from ecgjax import config as config_lib
-from ecgjax import config_check, evaluate, evaluate_attribution, restored
-from ecgjax import leads as leads_lib
-from ecgjax.data import leakage, prepare, ptbxl_signals, sources
-from ecgjax.evaluation import arms as arms_lib
-from ecgjax.evaluation import (
-  chains,
-  probe,
-  readers_table,
-  reduced_leads,
-  report,
-  tables,
-)
-from ecgjax.evaluation import results as results_lib
-from ecgjax.inputs import InputContract, to_model_input
+from ecgjax import evaluate
+from ecgjax.config import check, identity, to_json
+from ecgjax.data.batches import run_data
+from ecgjax.data.raw import ptbxl_signals
+from ecgjax.data.store import leakage, prepared
+from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.ecg.leads import canonical
+from ecgjax.evaluators import attribution, chains, human_readers, reduced_leads
 from ecgjax.methods import supervised
-from ecgjax.training import workdir as workdir_lib
+from ecgjax.metrics import compare_arms, probe
+from ecgjax.model import restore_model, untrained
+from ecgjax.report import page, tables
+from ecgjax.report import results as results_lib
+from ecgjax.training.workdir import first_difference
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +51,11 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
     return None
   if 'evaluation' not in config:
     raise ValueError('--mode=eval needs --config=configs/evaluate.py')
-  config_check.check(config, 'eval')
-  sources.require_task(config)
+  check.check(config, 'eval')
+  run_data.require_task(config)
   if not config.init_from:
     raise ValueError('--config.init_from names no run to evaluate')
-  model = restored.restore_model(config.init_from)
+  model = restore_model(config.init_from)
   config = complete(config, model.contract)
   path = pathlib.Path(workdir) / f'eval_{config.data.name}.json'
   finished = read_finished(path, config, model.digest)
@@ -70,8 +67,8 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
       'config.evaluation.reduced_leads: this encoder sees all leads at once; '
       'the report needs one that sees a lead at a time'
     )
-  other = evaluate_attribution.check(config, model)
-  data = sources.open_data(config)
+  other = attribution.check(config, model)
+  data = run_data.open_data(config)
   audit = audit_training_data(config, model, data.builder)
   splits = data.labelled
   readers = read_readers(config, splits['test'])
@@ -83,7 +80,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
       for name, split in splits.items()
     }
     for arm, m in (
-      (arms_lib.BASELINE, restored.untrained(model)),
+      (compare_arms.BASELINE, untrained(model)),
       ('probe', model),
     )
   }
@@ -91,7 +88,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   scores = {
     arm: evaluate.probe_scores(
       config.probe.recipe,
-      *(by_split[name].features for name in sources.SPLITS),
+      *(by_split[name].features for name in run_data.SPLITS),
       splits,
     )
     for arm, by_split in outputs.items()
@@ -102,7 +99,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   warning = warn_of_signal(config, model)
   if warning:
     extra['signal_warning'] = warning
-    sections.append(report.Section('Another signal of PTB-XL', [warning]))
+    sections.append(page.Section('Another signal of PTB-XL', [warning]))
   if config.evaluation.reduced_leads:
     part = reduce_leads(config, model, outputs['probe'], splits)
     extra['reduced_leads'] = part
@@ -114,7 +111,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   if readers:
     extra['readers'] = judge_readers(config, readers, predictions)
   if config.evaluation.attribution:
-    part, section = evaluate_attribution.evaluate_attribution(
+    part, section = attribution.evaluate_attribution(
       config, model, other, data, outputs['probe']['test'].probabilities
     )
     extra['attribution'] = part
@@ -147,7 +144,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
       'class_names': list(model.class_names),
     },
     dropped={name: split.dropped for name, split in splits.items()},
-    config=config_lib.identity(config),
+    config=identity(config),
     **extra,
   )
   publish(path, results, predictions, data, sections)
@@ -164,7 +161,7 @@ def complete(config, contract: InputContract):
   for field in ('rate', 'length', 'leads', 'normalisation'):
     wanted, trained = config.data[field], getattr(contract, field)
     if field == 'leads':
-      wanted = tuple(leads_lib.canonical(name) for name in wanted)
+      wanted = tuple(canonical(name) for name in wanted)
     if wanted and wanted != trained:
       raise ValueError(
         f'config.data.{field} is {wanted}; the model was trained with {trained}'
@@ -183,9 +180,7 @@ def read_finished(path: pathlib.Path, config, digest: str) -> dict | None:
   if not path.is_file():
     return None
   results = results_lib.read(path)
-  difference = workdir_lib.first_difference(
-    results['config'], config_lib.to_json(config)
-  )
+  difference = first_difference(results['config'], to_json(config))
   if not difference and results['hashes']['checkpoint'] != digest:
     difference = f'step {results["step"]} of the run was evaluated there'
   if difference:
@@ -211,7 +206,7 @@ def audit_training_data(config, model, builder) -> str:
     for key in ('size', 'sources', 'labels_csv', 'ptbxl_csv')
     if data.get(key)
   }
-  trained_on = prepare.make_builder(data.name, data.dir, data.rate, **options)
+  trained_on = prepared.make_builder(data.name, data.dir, data.rate, **options)
   if not (trained_on.data_path / 'dataset_info.json').exists():
     logger.warning(
       'The training data of the model (%s) are not on this machine; whether '
@@ -273,7 +268,7 @@ def compare(config, model, scores, outputs, splits):
     for name, pair in scores.items()
   }
   part, _ = evaluate.compare_arms(config, scores | {arm: classifier}, some, arm)
-  section = report.Section(
+  section = page.Section(
     'Classes shared with the checkpoint',
     [
       f'The classifier of the checkpoint ({arm}) knows {", ".join(shared)} of '
@@ -337,11 +332,11 @@ def judge_chains(config, chain_of, outputs, splits) -> dict:
   )
 
 
-def read_readers(config, test) -> list[readers_table.Reader]:
+def read_readers(config, test) -> list[human_readers.Reader]:
   """Readers of the test split, if there are any."""
   if not config.evaluation.readers_csv:
     return []
-  return readers_table.read_readers(
+  return human_readers.read_readers(
     config.evaluation.readers_csv, test.record_ids, test.class_names
   )
 
@@ -352,7 +347,7 @@ def judge_readers(config, readers, predictions) -> dict:
             if name in predictions['arms']][0]  # fmt: skip
   return {
     'arm': chosen,
-    **readers_table.compare_readers(
+    **human_readers.compare_readers(
       readers,
       predictions['arms'][chosen],
       predictions['thresholds'][chosen],
@@ -367,18 +362,18 @@ def judge_readers(config, readers, predictions) -> dict:
 
 def publish(path, results, predictions, data, sections) -> None:
   """Writes predictions, report and, last, the results; prints the result."""
-  mistakes = report.confident_errors(
+  mistakes = page.confident_errors(
     predictions['labels'],
     predictions['arms']['probe'],
     predictions['thresholds']['probe'],
     label_mask=predictions['label_mask'],
   )
   test = data.labelled['test']
-  load = lambda row: sources.load_recording(data, 'test', test.record_ids[row])
-  errors = report.errors_section(mistakes, test.class_names, load)
+  load = lambda row: run_data.load_recording(data, 'test', test.record_ids[row])
+  errors = page.errors_section(mistakes, test.class_names, load)
   path.parent.mkdir(parents=True, exist_ok=True)
   results_lib.write_predictions(path.with_suffix('.npz'), **predictions)
-  report.write_report(
+  page.write_report(
     path.with_suffix('.html'),
     results,
     title=f'{results["method"]} on {results["dataset"]}, as trained on '

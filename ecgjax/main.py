@@ -4,14 +4,15 @@ import importlib
 
 from absl import app, flags
 
-from ecgjax import config_check, console, process_env
+from ecgjax.config import check
+from ecgjax.runtime import console, process
 
 MODES = {
   # mode: module and function, called with (config, workdir)
   'train': ('ecgjax.train', 'train_and_evaluate'),
   'eval': ('ecgjax.evaluate_checkpoint', 'evaluate_checkpoint'),
-  'study': ('ecgjax.study', 'run_study'),
-  'generate': ('ecgjax.synthesis.generate', 'generate'),
+  'study': ('ecgjax.studies.run', 'run_study'),
+  'generate': ('ecgjax.generation.generate', 'generate'),
 }
 EXIT_BAD_INPUT, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 4, 75
 
@@ -45,15 +46,15 @@ def parse_flags(argv):
 def main(argv):
   del argv
   from ecgjax import train
-  from ecgjax.training import parallel
+  from ecgjax.runtime import parallel
 
   console.set_up_logging()
-  process_env.compute_in_calling_thread()
+  process.compute_in_calling_thread()
   parallel.keep_compiled_programs()
   config, workdir = FLAGS.config, FLAGS.workdir
   try:
     mode = FLAGS.mode or config.mode
-    config_check.check(config, mode)
+    check.check(config, mode)
     if config.distributed and mode != 'train':
       raise ValueError(
         f'--mode={mode} runs in one process; leave config.distributed False'
@@ -73,6 +74,6 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  process_env.stop_on_signals(EXIT_INTERRUPTED)
-  process_env.ensure_allocator()
+  process.stop_on_signals(EXIT_INTERRUPTED)
+  process.ensure_allocator()
   app.run(main, flags_parser=parse_flags)

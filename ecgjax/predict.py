@@ -5,7 +5,7 @@
 RECORD is a WFDB record, with or without suffix, or a folder that is searched
 with all its sub-folders. Every record gets one row of the output, in the order
 given: `status` is `ok` or `refused`, with a `reason` from the closed list of
-`ecgjax.data.validate` and one line of detail, which an `ok` row has where the
+`data.raw.validate` and one line of detail, which an `ok` row has where the
 file was not taken as it is. Recordings are checked as when a
 data set is prepared; leads are found by name, and the signal is brought to the
 checkpoint's sampling rate (polyphase). Of a longer recording the first window
@@ -38,10 +38,14 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from ecgjax import console, restored
-from ecgjax import leads as leads_lib
-from ecgjax.data import raw_folder, readers, rows, validate
-from ecgjax.inputs import InputContract, to_model_input
+from ecgjax.data.batches import from_recording
+from ecgjax.data.raw import validate
+from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.ecg.leads import LEADS, indices
+from ecgjax.ecg.recording import BadRecord
+from ecgjax.formats import wfdb, wfdb_folder
+from ecgjax.model import Restored, restore_model
+from ecgjax.runtime import console
 
 BATCH_SIZE = 32
 EXIT_UNUSABLE, EXIT_REFUSED = 2, 3
@@ -73,7 +77,7 @@ class Predictor(NamedTuple):
     given: lead names of --leads, as typed; () without.
     names: of the D outputs.
     kind: 'features' or 'probabilities'.
-    run: batch (see `data.rows`) -> [B, D].
+    run: batch (see `data.batches.from_recording`) -> [B, D].
     hint: what to do where leads are missing.
   """
 
@@ -94,7 +98,7 @@ def find_sources(arguments: Iterable[str]) -> list[Source]:
   found = {}
   for argument in arguments:
     if os.path.isdir(argument):
-      records = raw_folder.find_records(argument)
+      records = wfdb_folder.find_records(argument)
       if not records:
         raise ValueError(f'{argument} has no WFDB records (.hea files)')
       root = os.path.abspath(argument)
@@ -111,7 +115,7 @@ def find_sources(arguments: Iterable[str]) -> list[Source]:
 
 
 def make_predictor(
-  model: restored.Restored, given: tuple[str, ...] = (), features: bool = False
+  model: Restored, given: tuple[str, ...] = (), features: bool = False
 ) -> Predictor:
   """Decides what a checkpoint can say about some of its leads.
 
@@ -124,7 +128,7 @@ def make_predictor(
     ValueError: if it can say nothing about these leads.
   """
   contract, method = model.contract, model.method
-  given = tuple(leads_lib.LEADS[k] for k in leads_lib.indices(given))
+  given = tuple(LEADS[k] for k in indices(given))
   leads = tuple(x for x in contract.leads if not given or x in given)
   kind = 'probabilities' if model.class_names and not features else 'features'
   needs = f'the checkpoint needs {", ".join(contract.leads)}'
@@ -154,7 +158,7 @@ def make_predictor(
   run = functools.partial(run_model, model.params, model.model_state)
   names = model.class_names
   if kind == 'features':
-    example = rows.empty_batch(used, 1)
+    example = from_recording.empty_batch(used, 1)
     width = jax.eval_shape(run, example).shape[1]
     names = tuple(f'feature_{k}' for k in range(width))
     if by_lead:
@@ -174,25 +178,25 @@ def read_row(source: Source, predictor: Predictor) -> tuple[dict, dict]:
     Its row for the model, and what the output says about it.
 
   Raises:
-    validate.BadRecord: if it is refused.
+    BadRecord: if it is refused.
   """
   contract, given = predictor.contract, predictor.given
   try:
-    recording = readers.read_wfdb(
+    recording = wfdb.read_wfdb(
       source.path, source.root, required=contract.leads, names=given
     )
-  except validate.BadRecord as error:
+  except BadRecord as error:
     detail = error.detail
     if error.reason == 'missing_lead':
       detail += f'; {predictor.hint}'
     elif error.reason in ('duplicate_lead', 'unknown_lead') and not given:
       detail += '; where the header has no lead names, give them with --leads'
-    raise validate.BadRecord(error.reason, detail, source.path) from None
+    raise BadRecord(error.reason, detail, source.path) from None
   if given:
     kept = [name for name in recording.leads if name in given]
-    recording = rows.select(recording, kept)
+    recording = from_recording.select(recording, kept)
   accepted = validate.check(recording)
-  row = rows.make_row(recording, accepted, contract)
+  row = from_recording.make_row(recording, accepted, contract)
   return row, {
     'detail': '; '.join(validate.REMARKS[r] for r in accepted.remarks) or None,
     'rate': recording.rate,
@@ -213,7 +217,7 @@ def predict(
       about = dict.fromkeys(_FIELDS) | {'record': source.name, 'status': 'ok'}
       try:
         row, facts = read_row(source, predictor)
-      except validate.BadRecord as error:
+      except BadRecord as error:
         about |= {'status': 'refused', 'reason': error.reason}
         about |= {'detail': error.detail}
       else:
@@ -307,7 +311,7 @@ def run(argv: list[str] | None = None) -> int:
   if not os.path.isdir(folder):
     raise ValueError(f'--output={flags.output}: there is no folder {folder}')
   sources = find_sources(flags.records)
-  model = restored.restore_model(flags.checkpoint)
+  model = restore_model(flags.checkpoint)
   given = tuple(name for name in flags.leads.split(',') if name)
   predictor = make_predictor(model, given, flags.features)
   bar = tqdm.tqdm(sources, desc='predict', unit='ECG', disable=None)

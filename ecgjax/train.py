@@ -12,23 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from ecgjax import __version__, config_check
-from ecgjax import config as config_lib
-from ecgjax.inputs import InputContract
-from ecgjax.methods import base
-from ecgjax.resolve import resolve
+from ecgjax import __version__, checkpoints
+from ecgjax.checkpoints import best_mode
+from ecgjax.config import check, to_json
+from ecgjax.ecg.contract import InputContract
+from ecgjax.methods.method import Method
+from ecgjax.runtime import parallel, preemption, processes
+from ecgjax.runtime.resolve import resolve
 from ecgjax.training import (
-  checkpoints,
   metric_writers,
   optimizers,
-  parallel,
-  preemption,
-  processes,
+  progress,
   restore,
+  train_state,
+  train_step,
 )
-from ecgjax.training import speed as speed_lib
-from ecgjax.training import train_state as train_state_lib
-from ecgjax.training import train_step as train_step_lib
 from ecgjax.training import workdir as workdir_lib
 
 logger = logging.getLogger(__name__)
@@ -59,10 +57,11 @@ def train_and_evaluate(config, workdir) -> dict | None:
     ValueError: if config, data or work folder are off; nothing is written.
     Interrupted, NonFiniteLoss: see `train`.
   """
-  from ecgjax import evaluate, evaluate_unlabelled
-  from ecgjax.data import sources
+  from ecgjax import evaluate
+  from ecgjax.data.batches import run_data
+  from ecgjax.evaluators import unlabelled
 
-  config_check.check(config, 'train')
+  check.check(config, 'train')
   workdir = pathlib.Path(workdir)
 
   def read_finished():
@@ -74,12 +73,12 @@ def train_and_evaluate(config, workdir) -> dict | None:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
   make_method(config)  # mistakes come before the work of a data set
-  data = processes.on_all(lambda: sources.open_data(config))
+  data = processes.on_all(lambda: run_data.open_data(config))
   trained = train_on(config, workdir, data)
   evaluate_it = (
     evaluate.evaluate_run
     if config.data.task
-    else evaluate_unlabelled.evaluate_unlabelled
+    else unlabelled.evaluate_unlabelled
   )
   # The others wait: JAX ends all of them if one leaves long before another.
   return processes.from_first(
@@ -87,7 +86,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
   )
 
 
-def make_method(config) -> base.Method:
+def make_method(config) -> Method:
   """The method of a config, which must fit what it learns from.
 
   Raises:
@@ -95,7 +94,7 @@ def make_method(config) -> base.Method:
       them, or never computes `config.best_metric`.
   """
   from ecgjax import evaluate
-  from ecgjax.data import sources
+  from ecgjax.data.batches import run_data
 
   method = resolve('methods', config.method).make(config)
   for field in ('extra', 'oversample'):
@@ -105,7 +104,7 @@ def make_method(config) -> base.Method:
         f'{config.method}'
       )
   if method.labels:
-    sources.require_task(config)
+    run_data.require_task(config)
   computed = ('train_loss', *evaluate.validation_metrics(method))
   if config.best_metric not in computed:
     raise ValueError(
@@ -116,7 +115,7 @@ def make_method(config) -> base.Method:
 
 
 def train_on(config, workdir, data, description: str = '') -> 'Trained':
-  """Trains on an opened data set (`data.sources.Data`), or resumes.
+  """Trains on an opened data set (`data.batches.run_data.Data`), or resumes.
 
   A method that learns from labels sees the labelled training records, a pretext
   task all of them.
@@ -131,15 +130,15 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
 def _set_up(config, workdir, data) -> tuple:
   """Resolved config and arguments of `train`; creates the work folder."""
   from ecgjax import evaluate
-  from ecgjax.data import extra, input_pipeline, sources
-  from ecgjax.methods import supervised as supervised_lib
+  from ecgjax.data.batches import extra, run_data, stream
+  from ecgjax.methods import supervised
 
-  config_check.check(config, 'train')
+  check.check(config, 'train')
   workdir_lib.check(config, workdir)
   labels = make_method(config).labels
   splits = data.labelled if labels else data.splits
   training = extra.join(splits['train'], extra.open_extra(config, data))
-  batches = sources.make_batches(
+  batches = run_data.make_batches(
     config,
     training,
     splits['validation'],
@@ -158,7 +157,7 @@ def _set_up(config, workdir, data) -> tuple:
         'config.supervised: give class_weights or balance_classes, not both'
       )
     columns = training.columns
-    resolved.supervised.class_weights = supervised_lib.balanced_weights(
+    resolved.supervised.class_weights = supervised.balanced_weights(
       columns['label'], columns['label_mask'], config.supervised.task
     )
   optimizers.make_optimizer(resolved, resolved.num_steps)  # or refuses
@@ -173,7 +172,7 @@ def _set_up(config, workdir, data) -> tuple:
     'batches': batches.train,
     'validate': validate,
     'initialise': initialise,
-    'fingerprint': input_pipeline.fingerprint(training)['sha256'],
+    'fingerprint': stream.fingerprint(training)['sha256'],
     'class_names': splits['train'].class_names if labels else (),
   }
 
@@ -192,11 +191,11 @@ class Trained(NamedTuple):
     wall_seconds: of this process.
   """
 
-  method: base.Method
+  method: Method
   contract: InputContract
-  state: train_state_lib.TrainState
-  initial: train_state_lib.TrainState
-  start: train_state_lib.TrainState
+  state: train_state.TrainState
+  initial: train_state.TrainState
+  start: train_state.TrainState
   checkpointer: checkpoints.Checkpointer
   examples_per_second: float
   wall_seconds: float
@@ -234,7 +233,7 @@ def train(
     ValueError: if something in the config is off.
   """
   started = time.monotonic()
-  config_check.check(config, 'train')
+  check.check(config, 'train')
   workdir = pathlib.Path(workdir)
   method = resolve('methods', config.method).make(config)
   contract = InputContract.from_config(config)
@@ -242,18 +241,18 @@ def train(
   checkpointer = checkpoints.Checkpointer(
     workdir / 'checkpoints',
     best_metric=config.best_metric,
-    best_mode=config_lib.best_mode(config.best_metric),
+    best_mode=best_mode(config.best_metric),
   )
   workdir.mkdir(parents=True, exist_ok=True)
   first = next(batches(0))
   example = {k: v[:1] for k, v in first.items()}
-  example = train_step_lib.to_model_input(example, contract)
-  create = lambda: train_state_lib.create_train_state(
+  example = train_step.to_model_input(example, contract)
+  create = lambda: train_state.create_train_state(
     method, optimizer, config.seed, example
   )
   initial = jax.jit(create)()
   metadata = {
-    'config': config_lib.to_json(config),
+    'config': to_json(config),
     'contract': contract.to_json(),
     'fingerprint': fingerprint,
     'class_names': list(class_names),
@@ -287,9 +286,9 @@ def train(
     logger.info(
       'Resumed %s at step %d of %d', workdir, latest, config.num_steps
     )
-  one_step = train_step_lib.make_train_step(method, optimizer, contract)
+  one_step = train_step.make_train_step(method, optimizer, contract)
   step_fn = parallel.data_parallel(
-    train_step_lib.make_train_steps(one_step),
+    train_step.make_train_steps(one_step),
     config.parallel,
     whole_below=config.batch_size if config.keep_remainder else 0,
   )
@@ -299,7 +298,7 @@ def train(
   most = config.steps_per_dispatch
   share = most * math.ceil(config.num_steps / (config.evaluations * most))
   evaluate_every = config.eval_every or share
-  speed = speed_lib.Speed(config.batch_size)
+  speed = progress.Speed(config.batch_size)
   windows = metric_writers.Windows()
 
   def save(metrics):
@@ -323,7 +322,7 @@ def train(
   iterator = batches(step) if step < config.num_steps else iter(())
   with preemption.Preemption() as signal, writer, bar:
     while step < config.num_steps and not stopped_early:
-      count = train_step_lib.dispatch_size(
+      count = train_step.dispatch_size(
         step, most, config.num_steps, evaluate_every, config.log_every
       )
       state, metrics = step_fn(

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 
 from configs import supervised as supervised_config
-from ecgjax import train as train_lib
-from ecgjax.training import (
-  checkpoints,
-  metric_writers,
-  parallel,
-  preemption,
-  train_step,
-)
+from ecgjax import checkpoints, train
+from ecgjax.runtime import parallel, preemption
+from ecgjax.training import metric_writers, train_step
 
 
 def run(workdir, bad_step=None, before=lambda step: None, **fields):
@@ -43,7 +38,7 @@ def run(workdir, bad_step=None, before=lambda step: None, **fields):
       }
       step += 1
 
-  trained = train_lib.train(config, workdir, batches, class_names='abc')
+  trained = train.train(config, workdir, batches, class_names='abc')
   return trained, metric_writers.read_metrics(workdir / 'metrics.jsonl')
 
 
@@ -106,7 +101,7 @@ def test_stopped_between_log_points_and_resumed(tmp_path, count, number, stop):
       os.kill(os.getpid(), number)
 
   handler = signal.getsignal(number)
-  with pytest.raises(train_lib.Interrupted, match=f'at step {stop} of 12'):
+  with pytest.raises(train.Interrupted, match=f'at step {stop} of 12'):
     run(tmp_path / 'run', before=disturb, **fields)
   assert signal.getsignal(number) is handler
   resumed, resumed_rows = run(tmp_path / 'run', **fields)
@@ -149,13 +144,13 @@ def test_a_dispatch_and_a_window_have_steps(tmp_path, field):
 
 def test_nonfinite_loss_is_found_a_window_late(tmp_path):
   fields = {'num_steps': 12, 'eval_every': 10, 'log_every': 4}
-  with pytest.raises(train_lib.NonFiniteLoss, match='step 4; .* no step yet'):
+  with pytest.raises(train.NonFiniteLoss, match='step 4; .* no step yet'):
     run(tmp_path, bad_step=0, **fields)
   assert not metric_writers.read_metrics(tmp_path / 'metrics.jsonl')
 
 
 def test_nonfinite_loss_amid_a_dispatch_stops_the_run(tmp_path):
-  with pytest.raises(train_lib.NonFiniteLoss, match='at or before step 6'):
+  with pytest.raises(train.NonFiniteLoss, match='at or before step 6'):
     run(tmp_path, bad_step=4, steps_per_dispatch=3, eval_every=3, log_every=6)
   rows = metric_writers.read_metrics(tmp_path / 'metrics.jsonl')
   assert [r['step'] for r in rows] == [3]

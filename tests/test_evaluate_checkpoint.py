@@ -6,19 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_runs
 from sklearn.metrics import roc_auc_score
 
 from configs import evaluate as evaluate_config
-from ecgjax import (
-  evaluate,
-  evaluate_attribution,
-  evaluate_checkpoint,
-  restored,
-)
-from ecgjax.data import leakage, prepare, sources
-from ecgjax.evaluation import results as results_lib
-from ecgjax.evaluation import waves
+from ecgjax import evaluate, evaluate_checkpoint
+from ecgjax import model as model_lib
+from ecgjax.data.batches import run_data
+from ecgjax.data.store import leakage, prepared
+from ecgjax.ecg import delineation
+from ecgjax.evaluators import attribution
+from ecgjax.report import results as results_lib
+from tests import tiny_runs
 from tests.data import raw_corpora
 
 LEADS = ('II', 'V1', 'V5')
@@ -40,7 +38,7 @@ def data_dir(tmp_path_factory):
       raw_corpora.write_record(root / f'r{number:02d}', ecg, 100)
       writer.writerow([f'r{number:02d}', af, mi])
   target = tmp_path_factory.mktemp('data')
-  prepare.build(
+  prepared.build(
     'wfdb_folder', str(target), 100, raw_dir=str(root), workers=1,
     labels_csv=str(root / 'labels.csv'), max_rejected=0.0,
   )  # fmt: skip
@@ -58,7 +56,7 @@ def lcd(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def model(lcd):
-  return restored.restore_model(lcd)
+  return model_lib.restore_model(lcd)
 
 
 def make_config(run, data_dir, **evaluation):
@@ -88,7 +86,7 @@ def test_probe_of_a_pretrained_model(evaluated, model):
   assert results['config']['data']['leads'] == list(LEADS)
   assert results['contract']['length'] == 64
   # This 'run' has not learnt anything: the arms are the same encoder.
-  assert restored.untrained(model).digest == model.digest
+  assert model_lib.untrained(model).digest == model.digest
   difference = results['differences']['probe-random_probe']
   assert difference['macro_auroc_all']['value'] == 0
   stored = results_lib.read_predictions(workdir / 'eval_wfdb_folder.npz')
@@ -166,14 +164,14 @@ def test_data_at_another_rate_are_asked_for(data_dir, tmp_path):
 
 
 def complete(config, run):
-  contract = restored.restore_model(run).contract
+  contract = model_lib.restore_model(run).contract
   return evaluate_checkpoint.complete(config, contract)
 
 
 def said_on_test(config, run):
   """The model, the test split, and what its classifier says of it."""
-  model = restored.restore_model(run)
-  data = sources.open_data(complete(config, run))
+  model = model_lib.restore_model(run)
+  data = run_data.open_data(complete(config, run))
   test = data.labelled['test']
   assert test.class_names == ('AF', 'MI')
   return model, test, evaluate.predict_split(model, model, test).probabilities
@@ -184,7 +182,7 @@ def test_classifier_that_knows_one_class(data_dir, tmp_path, monkeypatch):
   run = tmp_path / 'run'
   tiny_runs.write_classifier(run, ('MI', 'X'))
   config = make_config(run, data_dir, readers_csv=str(tmp_path / 'r.csv'))
-  test = sources.open_data(complete(config, run)).labelled['test']
+  test = run_data.open_data(complete(config, run)).labelled['test']
   lines = [
     f'{record},{reader},general,{label[1]:.0f}'
     for record, label in zip(test.record_ids, test.columns['label'])
@@ -237,13 +235,11 @@ def test_classifier_that_knows_all_and_where_it_looks(data_dir, tmp_path):
   assert text.count('integrated gradients| of its logit') >= 2
 
   # What the simulator's waves say is in its signal: QRS is steep.
-  examples = evaluate_attribution.simulated_examples(
-    model.contract, model.class_names
-  )
+  examples = attribution.simulated_examples(model.contract, model.class_names)
   normal = [k for k, names in enumerate(examples.labels) if 'NORM' in names]
   hits = []
   for k in normal:
-    inside, span = waves.masks(
+    inside, span = delineation.masks(
       examples.known[k], ('qrs',), ('II', 'V1'), 100.0, 64
     )
     assert span.all() and inside.mean() < 0.4
@@ -276,9 +272,9 @@ def test_what_cannot_be_done_is_said_first(lcd, data_dir, tmp_path):
 def test_test_patients_in_the_training_data(
   lcd, data_dir, tmp_path, monkeypatch
 ):
-  model = restored.restore_model(lcd)  # its config will be changed
+  model = model_lib.restore_model(lcd)  # its config will be changed
   config = make_config(lcd, data_dir)
-  builder = prepare.make_builder('wfdb_folder', str(data_dir), 100.0)
+  builder = prepared.make_builder('wfdb_folder', str(data_dir), 100.0)
   audit = evaluate_checkpoint.audit_training_data(config, model, builder)
   assert audit.startswith('not done: training data')  # not where it was
   model.config.unlock()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ecgjax.training import checkpoints
+from ecgjax import checkpoints
 
 pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[1]

@@ -1,13 +1,12 @@
 """Pretraining, then the encoder in another model: real runs, tiny data."""
 
 import pytest
-import tiny_runs
 
 from configs import lcd as lcd_config
 from configs import longitudinal as longitudinal_config
 from configs import supervised as supervised_config
-from ecgjax import train
-from ecgjax.training import checkpoints
+from ecgjax import checkpoints, train
+from tests import tiny_runs
 
 
 def on(config, data_dir, **fields):

@@ -12,12 +12,13 @@ import jax
 import numpy as np
 import pytest
 import scipy.signal
-import tiny_runs
 
-from ecgjax import leads as leads_lib
-from ecgjax import predict, restored
-from ecgjax.inputs import InputContract
-from ecgjax.methods import base
+from ecgjax import model as model_lib
+from ecgjax import predict
+from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract
+from ecgjax.methods import method as method_lib
+from tests import tiny_runs
 from tests.data import raw_corpora
 
 CLASSES = ('AF', 'NORM', 'MI')
@@ -45,10 +46,10 @@ def raw(tmp_path_factory):
   ecg = raw_corpora.ecg(1, 100)  # [1000, 12]
   write = raw_corpora.write_record
   write(root / 'plain', ecg, 100)
-  lower = [name.lower() for name in leads_lib.LEADS]
+  lower = [name.lower() for name in leads.LEADS]
   write(root / 'reversed', ecg[:, ::-1], 100, names=lower[::-1], baseline=7)
   write(root / 'cinc', ecg, 100, suffix='.mat')
-  three = leads_lib.indices(('II', 'III', 'V1'))
+  three = leads.indices(('II', 'III', 'V1'))
   write(root / 'three', ecg[:, three], 100, names=('II', 'III', 'V1'))
   write(root / 'short', ecg[:110], 100)
   write(root / 'fast', raw_corpora.ecg(1, 500), 500)
@@ -97,7 +98,7 @@ def features_of(workdir, ecg):
 
 @functools.cache
 def compiled(workdir):
-  model = restored.restore_model(workdir)
+  model = model_lib.restore_model(workdir)
   predict = jax.jit(model.method.predict)
   return lambda ecg: predict(model.params, model.model_state, {'ecg': ecg})
 
@@ -114,14 +115,14 @@ def test_every_form_of_one_recording(lcd, raw, capsys):
     capsys, f'--checkpoint={lcd}', *(root / name for name in names)
   )
   assert code == 0 and [r['status'] for r in rows] == ['ok'] * 5
-  expected_names = [f'{x}_{k}' for x in leads_lib.LCD_LEADS for k in range(64)]
+  expected_names = [f'{x}_{k}' for x in leads.LCD_LEADS for k in range(64)]
   assert list(rows[0])[7:] == expected_names
   assert [r['record'] for r in rows] == [
     str(root / n.split('.')[0]) for n in names
   ]
   # From the definition: first samples, leads by name, leads centred, one s.d.
   stored = np.rint(1000 * ecg) / 1000
-  columns = list(leads_lib.indices(leads_lib.LCD_LEADS))
+  columns = list(leads.indices(leads.LCD_LEADS))
   window = normalised(stored[:LENGTH, columns])[None]
   expected = features_of(lcd, window)
   np.testing.assert_allclose(outputs(rows[0]), expected, atol=1e-5)
@@ -182,7 +183,7 @@ def test_some_leads_of_a_single_lead_encoder(lcd, raw, capsys):
   ]
   assert outputs(rows[0]).tolist() == outputs(rows[1]).tolist()
   # Normalised over the two; each lead's features as where it stands alone.
-  columns = list(leads_lib.indices(('III', 'V1')))
+  columns = list(leads.indices(('III', 'V1')))
   window = normalised((np.rint(1000 * ecg) / 1000)[:LENGTH, columns])
   everything = np.zeros((1, LENGTH, 8))
   everything[0, :, 1:3] = window  # III, V1 in the order of LCD
@@ -192,7 +193,7 @@ def test_some_leads_of_a_single_lead_encoder(lcd, raw, capsys):
 
 def test_names_for_a_header_without_names(lcd, raw, capsys):
   root, _ = raw
-  names = ','.join(leads_lib.LEADS)
+  names = ','.join(leads.LEADS)
   code, rows, _ = run(
     capsys, f'--checkpoint={lcd}', f'--leads={names}', root / 'unnamed',
     root / 'plain',
@@ -210,7 +211,7 @@ def test_probabilities(classifier, raw, capsys):
   root, ecg = raw
   code, rows, _ = run(capsys, f'--checkpoint={classifier}', root / 'plain')
   assert code == 0 and list(rows[0])[7:] == list(CLASSES)
-  window = np.rint(1000 * ecg)[:64, list(leads_lib.indices(('II', 'V1')))]
+  window = np.rint(1000 * ecg)[:64, list(leads.indices(('II', 'V1')))]
   logits = said_of(classifier, normalised(window / 1000)[None])['logits'][0]
   expected = 1 / (1 + np.exp(-logits.astype(np.float64)))
   found = [float(rows[0][name]) for name in CLASSES]
@@ -224,8 +225,8 @@ def test_probabilities(classifier, raw, capsys):
 
 def test_best_step_of_a_supervised_run(classifier):
   """Early stopping chose step 1 of 2; one step can be named, too."""
-  assert restored.restore_model(classifier).step == 1
-  assert restored.restore_model(classifier / 'checkpoints' / '2').step == 2
+  assert model_lib.restore_model(classifier).step == 1
+  assert model_lib.restore_model(classifier / 'checkpoints' / '2').step == 2
 
 
 def test_json(classifier, raw, capsys, tmp_path):
@@ -266,21 +267,21 @@ def test_nothing_can_be_done(lcd, classifier, raw, capsys, tmp_path):
 
 
 def test_a_run_of_another_version(classifier, monkeypatch):
-  from_json = restored.config_lib.from_json
+  from_json = model_lib.from_json
 
   def older(fields):
     fields['supervised'].pop('branches')
     return from_json(fields)
 
-  monkeypatch.setattr(restored.config_lib, 'from_json', older)
+  monkeypatch.setattr(model_lib, 'from_json', older)
   with pytest.raises(
     ValueError, match="another version.*no field .*'branches'"
   ):
-    restored.restore_model(classifier)
+    model_lib.restore_model(classifier)
 
 
 def test_weights_that_are_not_finite(classifier, monkeypatch):
-  load = restored.checkpoints.load
+  load = model_lib.checkpoints.load
 
   def broken(*args):
     arrays, metadata = load(*args)
@@ -288,9 +289,9 @@ def test_weights_that_are_not_finite(classifier, monkeypatch):
     leaves[-1] = np.full_like(leaves[-1], np.nan)
     return arrays | {'params': structure.unflatten(leaves)}, metadata
 
-  monkeypatch.setattr(restored.checkpoints, 'load', broken)
+  monkeypatch.setattr(model_lib.checkpoints, 'load', broken)
   with pytest.raises(ValueError, match='params/.* not finite; take an earlier'):
-    restored.restore_model(classifier)
+    model_lib.restore_model(classifier)
 
 
 def test_as_a_program_of_its_own():
@@ -304,8 +305,8 @@ def test_as_a_program_of_its_own():
 
 def test_encoder_of_all_leads_takes_no_subset():
   contract = InputContract(100.0, 64, ('II', 'V1'))
-  method = base.Method(None, None, None, per_lead=False)
-  model = restored.Restored(method, contract, {}, {}, 1, CLASSES, None, '')
+  method = method_lib.Method(None, None, None, per_lead=False)
+  model = model_lib.Restored(method, contract, {}, {}, 1, CLASSES, None, '')
   with pytest.raises(ValueError, match='needs II, V1 for its features$'):
     predict.make_predictor(model, ('II',), features=True)
 

@@ -64,7 +64,7 @@ def test_what_follows_another_run(runs, synthetic_dir):
     f'--config.prior.codec={codec}',
   )  # fmt: skip
   run(
-    runs / 'generated', synthetic_dir, 'augment.py:preset=smoke',
+    runs / 'generated', synthetic_dir, 'ecg/augment.py:preset=smoke',
     f'--config.augment.codec={codec}', '--config.augment.least_changed=0.0',
     result='generated.json',
   )  # fmt: skip

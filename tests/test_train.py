@@ -10,18 +10,11 @@ import numpy as np
 import pytest
 
 from configs import lcd as lcd_config
-from ecgjax import evaluate
-from ecgjax import train as train_lib
-from ecgjax.inputs import InputContract
+from ecgjax import checkpoints, evaluate, train
+from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import lcd
-from ecgjax.training import (
-  checkpoints,
-  metric_writers,
-  optimizers,
-  parallel,
-  train_state,
-  train_step,
-)
+from ecgjax.runtime import parallel
+from ecgjax.training import metric_writers, optimizers, train_state, train_step
 
 pytestmark = pytest.mark.usefixtures('short_vgg')
 
@@ -58,7 +51,7 @@ def metrics(workdir):
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('undisturbed')
-  trained = train_lib.train(make_config(), workdir, batches)
+  trained = train.train(make_config(), workdir, batches)
   return workdir, trained
 
 
@@ -105,8 +98,8 @@ def test_resumed_run_gives_the_same_bytes(undisturbed, tmp_path, kill_at):
       yield batch
 
   with pytest.raises(Killed):
-    train_lib.train(make_config(), tmp_path, until_killed)
-  resumed = train_lib.train(make_config(), tmp_path, batches)
+    train.train(make_config(), tmp_path, until_killed)
+  resumed = train.train(make_config(), tmp_path, batches)
   workdir, trained = undisturbed
   assert checkpoints.digest(resumed.state) == checkpoints.digest(trained.state)
   assert metrics(tmp_path) == metrics(workdir)
@@ -119,17 +112,17 @@ def test_sigterm_saves_and_resumes(undisturbed, tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
       yield batch
 
-  with pytest.raises(train_lib.Interrupted, match='at step 3 of 6'):
-    train_lib.train(make_config(), tmp_path, with_signal)
-  resumed = train_lib.train(make_config(), tmp_path, batches)
+  with pytest.raises(train.Interrupted, match='at step 3 of 6'):
+    train.train(make_config(), tmp_path, with_signal)
+  resumed = train.train(make_config(), tmp_path, batches)
   workdir, trained = undisturbed
   assert checkpoints.digest(resumed.state) == checkpoints.digest(trained.state)
   assert metrics(tmp_path) == metrics(workdir)
 
 
 def test_nonfinite_input_stops_and_keeps_a_finite_state(tmp_path):
-  with pytest.raises(train_lib.NonFiniteLoss, match='step 4'):
-    train_lib.train(
+  with pytest.raises(train.NonFiniteLoss, match='step 4'):
+    train.train(
       make_config(), tmp_path, lambda start: batches(start, bad_step=3)
     )
   arrays, _ = checkpoints.load(tmp_path / 'checkpoints')
@@ -139,7 +132,7 @@ def test_nonfinite_input_stops_and_keeps_a_finite_state(tmp_path):
 def test_other_data_are_refused(undisturbed):
   workdir, _ = undisturbed
   with pytest.raises(ValueError, match='trained on other data'):
-    train_lib.train(make_config(), workdir, batches, fingerprint='other')
+    train.train(make_config(), workdir, batches, fingerprint='other')
 
 
 def test_remainder_is_trained_on_and_resumed(tmp_path):
@@ -154,24 +147,24 @@ def test_remainder_is_trained_on_and_resumed(tmp_path):
 
   options = {'parity': True, 'off_diagonal_weight': 0.0}
   config = make_config(keep_remainder=True, lcd=options)
-  trained = train_lib.train(config, tmp_path / 'whole', uneven)
+  trained = train.train(config, tmp_path / 'whole', uneven)
   losses = [row['loss_cov'] for row in metrics(tmp_path / 'whole')]
   # 1024 diagonal entries, at 6 / 8 where six rows are divided by eight.
   extra = 0.005 * 1024 * (1 - 6 / 8) ** 2
   expected = [0, 0, extra, 0, 0, extra]
   np.testing.assert_allclose(losses, expected, rtol=0.2, atol=0.01)
   with pytest.raises(Killed):
-    train_lib.train(config, tmp_path / 'run', lambda s: uneven(s, kill_at=5))
-  resumed = train_lib.train(config, tmp_path / 'run', uneven)
+    train.train(config, tmp_path / 'run', lambda s: uneven(s, kill_at=5))
+  resumed = train.train(config, tmp_path / 'run', uneven)
   assert checkpoints.digest(resumed.state) == checkpoints.digest(trained.state)
   config.steps_per_dispatch = 2
   with pytest.raises(ValueError, match='dispatched one by one; set it to 1'):
-    train_lib.train(config, tmp_path / 'other', uneven)
+    train.train(config, tmp_path / 'other', uneven)
 
 
 def test_as_many_evaluations_as_epochs(tmp_path):
   config = make_config(eval_every=0, evaluations=3)
-  train_lib.train(config, tmp_path, batches)
+  train.train(config, tmp_path, batches)
   rows = metrics(tmp_path)
   assert [r['step'] for r in rows if 'train_loss' in r] == [2, 4, 6]
 
@@ -190,7 +183,7 @@ def test_a_step_of_another_run_is_refused(undisturbed, tmp_path):
   folder = undisturbed[0] / 'checkpoints'
   shutil.copytree(folder, tmp_path / 'checkpoints')
   with pytest.raises(ValueError, match='seed is 0 there, 1 here.*remove it'):
-    train_lib.train(make_config(seed=1), tmp_path, batches)
+    train.train(make_config(seed=1), tmp_path, batches)
 
 
 @pytest.mark.parametrize('mode, sign', [('min', 1), ('max', -1)])

@@ -7,20 +7,23 @@ import numpy as np
 import optax
 import pytest
 from sklearn.metrics import log_loss
+from tests.synthesis import beating
 
 from configs import lcd as lcd_config
 from configs import longitudinal as longitudinal_config
 from configs import prior as prior_config
 from configs import supervised as supervised_config
 from configs import vqvae as vqvae_config
-from ecgjax import evaluate, leads, restored, train
-from ecgjax.data import input_pipeline, sources
-from ecgjax.evaluation import metrics as metrics_lib
-from ecgjax.methods import supervised as supervised_lib
-from ecgjax.studies import base as studies_base
-from ecgjax.training import checkpoints, metric_writers, restore, train_state
+from ecgjax import checkpoints, evaluate, train
+from ecgjax import config as config_lib
+from ecgjax import model as model_lib
+from ecgjax.data.batches import run_data, stream
+from ecgjax.ecg import leads
+from ecgjax.methods import supervised
+from ecgjax.metrics import metrics
+from ecgjax.studies import study as studies_base
+from ecgjax.training import metric_writers, restore, train_state
 from tests import tiny_runs
-from tests.synthesis import beating
 
 TINY = {
   'name': 'vit1d', 'kwargs': {'width': 8, 'depth': 1, 'heads': 2, 'patch': 50}
@@ -56,7 +59,7 @@ def test_a_label_subset_stays_one(builder, tmp_path, metric):
   """Whatever decides which checkpoint is the best."""
   config, data, trained = run_subset(builder, tmp_path, best_metric=metric)
   assert int(trained.state.step) == SUBSET // config.batch_size
-  model = restored.restore_model(tmp_path)
+  model = model_lib.restore_model(tmp_path)
   assert model.class_names == data.labelled['train'].class_names
   rows = metric_writers.read_metrics(tmp_path / 'metrics.jsonl')
   values = [row[metric] for row in rows]
@@ -82,7 +85,7 @@ def test_validation_of_a_classifier(builder, tmp_path):
     log_loss(label.ravel(), found.probabilities.ravel()), rel=1e-5
   )
   assert figures['validation_macro_auroc'] == pytest.approx(
-    metrics_lib.macro(metrics_lib.auroc(label, found.probabilities, mask))
+    metrics.macro(metrics.auroc(label, found.probabilities, mask))
   )
 
 
@@ -97,7 +100,7 @@ def test_validation_of_a_classifier(builder, tmp_path):
 def test_the_best_metric_is_one_that_is_computed(
   monkeypatch, tmp_path, get_config, metric
 ):
-  monkeypatch.setattr(sources, 'open_data', None)  # nothing is opened
+  monkeypatch.setattr(run_data, 'open_data', None)  # nothing is opened
   config = get_config().copy_and_resolve_references()
   config.best_metric = metric
   with pytest.raises(ValueError, match='config.best_metric is .*validation_lo'):
@@ -114,9 +117,9 @@ def test_learning_rates_are_compared_the_right_way_round(
 ):
   """A high AUROC is good, a high loss is not; one that is NaN never is."""
   figures = {1e-4: 0.5, 3e-4: 0.9, 1e-3: float('nan')}
-  config = studies_base.config_lib.common('synthetic')
-  studies_base.config_lib.supervise(config)
-  studies_base.config_lib.label_study(config, scratch_learning_rates=[*figures])
+  config = config_lib.common('synthetic')
+  config_lib.supervise(config)
+  config_lib.label_study(config, scratch_learning_rates=[*figures])
   config.pretrain = {'method': 'lcd'}
   config.best_metric = metric
 
@@ -134,7 +137,7 @@ def test_learning_rates_are_compared_the_right_way_round(
     def metadata(self, step):
       return {'metrics': {metric: figures[self.rate]}}
 
-  monkeypatch.setattr(studies_base.train_lib, 'train_on', train_on)
+  monkeypatch.setattr(studies_base.train, 'train_on', train_on)
   monkeypatch.setattr(
     studies_base.evaluate, 'choose_state', lambda run, trained: (trained, 1)
   )
@@ -160,14 +163,14 @@ def save_two(workdir, config, evaluate_checkpoint):
   config = config.copy_and_resolve_references().unlock()
   config.evaluate_checkpoint = evaluate_checkpoint
   config.num_steps = 2
-  method = restored.resolve('methods', config.method).make(config)
-  contract = restored.InputContract.from_config(config)
+  method = model_lib.resolve('methods', config.method).make(config)
+  contract = model_lib.InputContract.from_config(config)
   example = {'ecg': np.zeros((1, contract.length, len(contract.leads)), 'f4')}
   state = jax.jit(
     lambda: train_state.create_train_state(method, optax.identity(), 7, example)
   )()
   metadata = {
-    'config': restored.config_lib.to_json(config),
+    'config': config_lib.to_json(config),
     'contract': contract.to_json(),
   }
   saver = checkpoints.Checkpointer(workdir / 'checkpoints')
@@ -184,8 +187,8 @@ def save_two(workdir, config, evaluate_checkpoint):
 
 
 def fresh(config, num_labels=0):
-  method = restored.resolve('methods', config.method).make(config)
-  contract = restored.InputContract.from_config(config)
+  method = model_lib.resolve('methods', config.method).make(config)
+  contract = model_lib.InputContract.from_config(config)
   shape = (1, contract.length, len(contract.leads))
   example = {'ecg': np.zeros(shape, 'f4')}
   if num_labels:
@@ -211,7 +214,7 @@ def patient_contrast(**fields):
 def test_probe_and_finetuning_start_from_one_encoder(tmp_path, which, step):
   """`init_from` takes the step that the run's own evaluation takes."""
   save_two(tmp_path, patient_contrast(), which)
-  model = restored.restore_model(tmp_path)
+  model = model_lib.restore_model(tmp_path)
   assert model.step == step
   config = supervised_config.get_config().copy_and_resolve_references()
   config.model = TINY
@@ -268,7 +271,7 @@ def test_pretraining_goes_on_from_its_own_method_only(tmp_path):
   tiny_runs.write_lcd(tmp_path / 'lcd', length=64)
   config = longitudinal_config.get_config().copy_and_resolve_references()
   config.init_from = str(tmp_path / 'lcd')
-  config.model = restored.restore_model(tmp_path / 'lcd').config.model
+  config.model = model_lib.restore_model(tmp_path / 'lcd').config.model
   with pytest.raises(ValueError, match='holds a run of lcd; one of longitud'):
     restore.make_initialise(config)
   save_two(tmp_path / 'long', patient_contrast(), 'last')
@@ -293,7 +296,7 @@ def test_pretraining_goes_on_from_its_own_method_only(tmp_path):
   ],
 )
 def test_a_classifier_is_called_what_it_is(fields, arm):
-  assert supervised_lib.arm(classifier(**fields)) == arm
+  assert supervised.arm(classifier(**fields)) == arm
 
 
 def test_a_prior_learns_from_labels(tmp_path):
@@ -311,8 +314,8 @@ def test_a_prior_learns_from_labels(tmp_path):
   assert len(data.splits['train']) == len(data.labelled['train']) + 1 == 32
   train.train_on(config.lock(), tmp_path / 'run', data)
   _, metadata = checkpoints.load(tmp_path / 'run')
-  expected = input_pipeline.fingerprint(data.labelled['train'])['sha256']
+  expected = stream.fingerprint(data.labelled['train'])['sha256']
   assert metadata['fingerprint'] == expected != data.fingerprint
   assert tuple(metadata['class_names']) == data.labelled['train'].class_names
-  model = restored.restore_model(tmp_path / 'run')
+  model = model_lib.restore_model(tmp_path / 'run')
   assert model.num_labels == 4 and not model.class_names  # no classifier

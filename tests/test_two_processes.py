@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import two_processes
 
+from ecgjax import checkpoints
 from ecgjax.models import resnet1d
-from ecgjax.training import checkpoints, parallel
+from ecgjax.runtime import parallel
 
 ROOT = pathlib.Path(__file__).parents[1]
 LONG = '--config.num_steps=400', '--config.eval_every=40'

@@ -13,8 +13,8 @@ from sklearn import metrics as sk
 from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import evaluate, train
-from ecgjax.evaluation import metrics, probe
 from ecgjax.methods import supervised
+from ecgjax.metrics import metrics, probe
 
 PARTS = ('train', 'validation', 'test')
 
@@ -117,7 +117,7 @@ def test_predictions_are_in_stored_order_without_padding(monkeypatch):
       'features': params * rows + model_state, 'probabilities': rows / 10,
     }  # fmt: skip
 
-  monkeypatch.setattr(evaluate.input_pipeline, 'eval_batches', eval_batches)
+  monkeypatch.setattr(evaluate.stream, 'eval_batches', eval_batches)
   monkeypatch.setattr(evaluate, 'to_model_input', lambda batch, _: batch)
   model = types.SimpleNamespace(
     method=types.SimpleNamespace(predict=predict), contract='contract'
@@ -161,7 +161,7 @@ def judged(monkeypatch, splits):
       return {}
 
     monkeypatch.setattr(evaluate, 'facts', facts)
-    monkeypatch.setattr(evaluate.results_lib, 'assemble', lambda *_, **__: {})
+    monkeypatch.setattr(evaluate, 'assemble', lambda *_, **__: {})
     data = types.SimpleNamespace(labelled=splits)
     trained = types.SimpleNamespace(
       initial='initial', state='last', start='start', wall_seconds=0
@@ -208,12 +208,12 @@ class Given(Exception):
 def test_only_a_classifier_is_kept_to_labelled_records(
   module, used, monkeypatch, tmp_path
 ):
-  from ecgjax.data import sources
+  from ecgjax.data.batches import run_data
 
   def make_batches(config, train, validation, **_):
     raise Given(train, validation)
 
-  monkeypatch.setattr(sources, 'make_batches', make_batches)
+  monkeypatch.setattr(run_data, 'make_batches', make_batches)
   names = lambda kind: {part: f'{kind} {part}' for part in PARTS}
   data = types.SimpleNamespace(
     splits=names('all'), labelled=names('labelled'), fingerprint=''

@@ -8,11 +8,12 @@ from configs import lcd as lcd_config
 from configs import prior as prior_config
 from configs import supervised as supervised_config
 from configs import vqvae as vqvae_config
+from ecgjax import checkpoints
 from ecgjax import config as config_lib
-from ecgjax import leads as leads_lib
-from ecgjax.inputs import InputContract
-from ecgjax.resolve import resolve
-from ecgjax.training import checkpoints, train_state
+from ecgjax.ecg import leads as leads_lib
+from ecgjax.ecg.contract import InputContract
+from ecgjax.runtime.resolve import resolve
+from ecgjax.training import train_state
 
 
 def write_lcd(workdir, leads=leads_lib.LCD_LEADS, length=128, **data):

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from configs import longitudinal as longitudinal_config
-from ecgjax.data import patient_index, patients
-from ecgjax.inputs import InputContract
+from ecgjax.data.batches import patient_index, patients
+from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import longitudinal
 from ecgjax.models import resnet1d
-from ecgjax.training import optimizers, parallel, train_state, train_step
+from ecgjax.runtime import parallel
+from ecgjax.training import optimizers, train_state, train_step
 
 NUM_STEPS = 3
 LENGTH = 64

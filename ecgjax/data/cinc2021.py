@@ -4,7 +4,7 @@
   tfds.builder('cinc2021/100hz+georgia+ningbo', data_dir=DIR)
 
 Any subset of its sources, one rate for all. SNOMED CT codes are stored as they
-are (merging them is the label task's business, `ecgjax.data.labels`); codes
+are (merging them is the label task's business, `data.store.labels`); codes
 that never occur in a source have label mask 0 there. Two codes mean something
 else in one source and are stored under names of their own: Ningbo's flutter,
 and 426783006 in `ptb-xl`, which stands for NORM or SR.
@@ -27,15 +27,10 @@ import os
 
 import tensorflow_datasets as tfds
 
-from ecgjax.data import (
-  base,
-  download,
-  labels,
-  ptbxl,
-  raw_folder,
-  splits,
-  validate,
-)
+from ecgjax.data import ptbxl
+from ecgjax.data.raw import download, validate
+from ecgjax.data.store import builder, labels, splits
+from ecgjax.formats import wfdb_folder
 
 _RATES = {
   'cpsc_2018': 500,
@@ -52,7 +47,7 @@ _PATIENTS_UNKNOWN = ('ptb', 'st_petersburg_incart')
 _DEFECTS = ('I0002', 'I0069')
 
 
-class Cinc2021(base.EcgBuilder):
+class Cinc2021(builder.EcgBuilder):
   """The challenge's training set, see the module."""
 
   DESCRIPTION = (
@@ -122,29 +117,29 @@ class Cinc2021(base.EcgBuilder):
       table = {int(row['record_id']): row for row in rows}
     entries, left_out = [], []
     for source in wanted:
-      for path in raw_folder.find_records(raw_dir, folders[source]):
+      for path in wfdb_folder.find_records(raw_dir, folders[source]):
         entry, reason = _entry(source, path, table)
         if reason:
           left_out.append((entry, reason))
         else:
           entries.append(entry)
     level = 'patient' if set(wanted) == {'ptb-xl'} else 'record'
-    return base.Plan(entries, left_out, level, self.label_names())
+    return builder.Plan(entries, left_out, level, self.label_names())
 
   def annotate(self, entry, comments):
-    fields = raw_folder.header_fields(comments)
+    fields = wfdb_folder.header_fields(comments)
     codes = [code.strip() for code in fields.get('dx', '').split(',')]
     return entry._replace(
-      age=raw_folder.parse_age(fields.get('age', '')),
-      sex=raw_folder.parse_sex(fields.get('sex', '')),
+      age=wfdb_folder.parse_age(fields.get('age', '')),
+      sex=wfdb_folder.parse_sex(fields.get('sex', '')),
       labels=labels.encode_snomed(codes, entry.source),
     )
 
 
-def _entry(source, path, table) -> tuple[base.Entry, str]:
+def _entry(source, path, table) -> tuple[builder.Entry, str]:
   """The entry of one record, and why it is left out ('' if it is not)."""
   record = os.path.basename(path)
-  entry = base.Entry(
+  entry = builder.Entry(
     record_id=record,
     path=path,
     split='train',

@@ -30,7 +30,10 @@ import os
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ecgjax.data import array_files, base, raw_folder, splits, validate
+from ecgjax.data.raw import arrays, validate
+from ecgjax.data.store import builder, splits
+from ecgjax.ecg.recording import BadRecord
+from ecgjax.formats import wfdb_folder
 
 TABLE = 'exams.csv'
 LABELS = ('1dAVb', 'RBBB', 'LBBB', 'SB', 'ST', 'AF', 'normal_ecg')
@@ -45,24 +48,24 @@ def read_exam(path: str, root: str):
   """Reads one exam, `<part>/<exam id>`.
 
   Raises:
-    validate.BadRecord: see there.
+    BadRecord: see there.
   """
   part, _, exam = path.rpartition('/')
   file, rows = _open_part(part, root)
   if int(exam) not in rows:
-    raise validate.BadRecord('missing_file', f'no exam {exam} in {part}', path)
+    raise BadRecord('missing_file', f'no exam {exam} in {part}', path)
   try:
-    recording = array_files.read_tracing(file, rows[int(exam)], RATE)
-  except validate.BadRecord as error:
-    raise validate.BadRecord(error.reason, error.detail, path) from None
+    recording = arrays.read_tracing(file, rows[int(exam)], RATE)
+  except BadRecord as error:
+    raise BadRecord(error.reason, error.detail, path) from None
   return recording._replace(file=path)
 
 
 # Exams of a part follow each other, so one open file is enough.
 @functools.lru_cache(maxsize=1)
 def _open_part(part: str, root: str):
-  file = array_files.open_tracings(part, root)
-  return file, array_files.tracing_rows(file)
+  file = arrays.open_tracings(part, root)
+  return file, arrays.tracing_rows(file)
 
 
 def read_table(path: str) -> list[dict]:
@@ -104,13 +107,13 @@ def _row(row: dict, where: str) -> dict:
     'exam_id': int(row['exam_id']),
     'patient_id': row['patient_id'].strip(),
     'trace_file': row['trace_file'].strip(),
-    'age': raw_folder.parse_age(row['age'].strip()),
+    'age': wfdb_folder.parse_age(row['age'].strip()),
     'sex': 1 - male if known else -1,
     'labels': (pairs[:, 0], pairs[:, 1]),
   }
 
 
-class Code15(base.EcgBuilder):
+class Code15(builder.EcgBuilder):
   """CODE-15 %, see the module."""
 
   DESCRIPTION = (
@@ -151,7 +154,7 @@ class Code15(base.EcgBuilder):
       # In the order of the file, which is read once from its beginning.
       rows.sort(key=lambda row: place.get(row['exam_id'], math.inf))
       entries += [
-        base.Entry(
+        builder.Entry(
           record_id=str(row['exam_id']),
           path=f'{part}/{row["exam_id"]}',
           split=splits.hash_split('code15', row['patient_id']),
@@ -164,12 +167,12 @@ class Code15(base.EcgBuilder):
         )
         for row in rows
       ]
-    return base.Plan(entries, [], 'patient', list(LABELS))
+    return builder.Plan(entries, [], 'patient', list(LABELS))
 
   def _places(self, part: str, raw_dir: str) -> dict[int, int]:
     """Exam id -> row of a part; empty where it cannot be read."""
     try:
-      with array_files.open_tracings(part, raw_dir) as file:
-        return array_files.tracing_rows(file)
-    except validate.BadRecord:
+      with arrays.open_tracings(part, raw_dir) as file:
+        return arrays.tracing_rows(file)
+    except BadRecord:
       return {}  # its exams will be rejected one by one

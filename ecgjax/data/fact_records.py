@@ -13,15 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax.data import (
-  array_files,
-  cinc2021,
-  code15,
-  ptbxl,
-  raw_folder,
-  readers,
-  validate,
-)
+from ecgjax.data import cinc2021, code15, ptbxl
+from ecgjax.data.raw import arrays, validate
+from ecgjax.ecg.recording import BadRecord, Recording
+from ecgjax.formats import wfdb, wfdb_folder
 
 _EXAMPLE = re.compile(r'code_15_(\d+)\.mat')
 
@@ -40,7 +35,7 @@ class Item(NamedTuple):
   name: str
   source: str
   path: str
-  read: Callable = readers.read_wfdb
+  read: Callable = wfdb.read_wfdb
   statements: tuple[str, ...] | None = None
 
 
@@ -60,20 +55,20 @@ def _cinc2021(raw_dir: str) -> Iterator[Item]:
   for source in cinc2021.SOURCES:
     folder = os.path.join(training, source)
     if os.path.isdir(os.path.join(raw_dir, folder)):
-      for path in raw_folder.find_records(raw_dir, folder):
+      for path in wfdb_folder.find_records(raw_dir, folder):
         yield Item(os.path.basename(path), source, path)
 
 
 def _wfdb_folder(raw_dir: str) -> Iterator[Item]:
-  for path in raw_folder.find_records(raw_dir):
+  for path in wfdb_folder.find_records(raw_dir):
     yield Item(path, 'wfdb_folder', path)
 
 
 def header_gain(
-  recording: readers.Recording, path: str, root: str
+  recording: Recording, path: str, root: str
 ) -> tuple[list[float], list[float]]:
   """[12] gains of a WFDB header and [12] peak-to-peak values by them, mV."""
-  header = readers.read_header(os.path.join(root, path), root)
+  header = wfdb.read_header(os.path.join(root, path), root)
   by_lead = {signal.lead: float(signal.gain) for signal in header.signals}
   gain = np.array([by_lead[lead] for lead in recording.leads])
   span = np.ptp(recording.samples.astype(float), axis=0) / gain
@@ -81,7 +76,7 @@ def header_gain(
 
 
 def _ludb(raw_dir: str) -> Iterator[Item]:
-  for path in raw_folder.find_records(raw_dir):
+  for path in wfdb_folder.find_records(raw_dir):
     yield Item(os.path.basename(path), 'ludb', path)
 
 
@@ -97,7 +92,7 @@ def _cpsc2018(raw_dir: str) -> Iterator[Item]:
   for name in sorted(os.listdir(raw_dir)):
     stem = name.removesuffix('.mat')
     if stem != name:
-      read = array_files.read_cpsc2018
+      read = arrays.read_cpsc2018
       statements = tuple(k for k in table.get(stem, ()) if k != 'sex')
       yield Item(stem, 'cpsc2018', name, read, statements)
 
@@ -118,9 +113,7 @@ def _code15(raw_dir: str) -> Iterator[Item]:
     if match:
       row = rows.get(match[1], {})
       statements = tuple(k for k in code15.LABELS if row.get(k) == 'True')
-      yield Item(
-        match[1], 'code15', name, array_files.read_code_mat, statements
-      )
+      yield Item(match[1], 'code15', name, arrays.read_code_mat, statements)
 
 
 _FOLDERS = {
@@ -160,19 +153,19 @@ def find(dataset: str, raw_dir: str) -> tuple[Item, ...]:
   return items
 
 
-def statements(item: Item, recording: readers.Recording) -> list[str]:
+def statements(item: Item, recording: Recording) -> list[str]:
   """What is said of a recording, by the table or by its header (`#Dx:`)."""
   if item.statements is not None:
     return sorted(set(item.statements))
-  fields = raw_folder.header_fields(recording.comments)
+  fields = wfdb_folder.header_fields(recording.comments)
   codes = {code.strip() for code in fields.get('dx', '').split(',')}
   return sorted(codes - {''})
 
 
-def verdict(recording: readers.Recording) -> str:
+def verdict(recording: Recording) -> str:
   """Reason code of `validate` that speaks against a recording; '' if none."""
   try:
     validate.check(recording)
-  except validate.BadRecord as error:
+  except BadRecord as error:
     return error.reason
   return ''

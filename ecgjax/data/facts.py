@@ -31,15 +31,17 @@ from typing import NamedTuple
 
 import tqdm
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import convert, fact_records, ludb_waves, repeats, validate
-from ecgjax.evaluation import (
-  corpus_facts,
-  facts_tables,
+from ecgjax.data import fact_records
+from ecgjax.data.raw import (
+  ludb_waves,
   record_facts,
-  statement_facts,
+  repeats,
   two_versions,
 )
+from ecgjax.data.store import convert, corpus_facts, statement_facts
+from ecgjax.ecg import leads
+from ecgjax.ecg.recording import BadRecord
+from ecgjax.report import facts_tables
 
 _CHUNK = 32  # recordings of one task of a worker
 _LOW, _HIGH = 'records100', 'records500'
@@ -69,7 +71,7 @@ def _facts(task: _Task) -> dict:
   found = {'name': task.item.name, 'source': task.item.source}
   try:
     recording = task.read()
-  except validate.BadRecord as error:
+  except BadRecord as error:
     return found | {'unreadable': error.reason}
   facts = record_facts.measure(
     recording.samples, recording.gain, recording.baseline, recording.rate
@@ -84,7 +86,7 @@ def _facts(task: _Task) -> dict:
       recording, task.item.path, task.raw_dir
     )
     base = os.path.join(task.raw_dir, task.item.path)
-    found['waves'] = [ludb_waves.read_events(base, x) for x in leads_lib.LEADS]
+    found['waves'] = [ludb_waves.read_events(base, x) for x in leads.LEADS]
     found['waves'] = [
       collections.Counter(e[0] for e in w) for w in found['waves']
     ]
@@ -98,7 +100,7 @@ def _versions(task: _Task, fast) -> dict | None:
   path = task.item.path.replace(_HIGH, _LOW).replace('_hr', '_lr')
   try:
     slow = task.item.read(path, task.raw_dir)
-  except validate.BadRecord:
+  except BadRecord:
     return None  # not published here
   ours, _ = convert.shorten(fast, slow.rate)
   microvolts = (1e3 * r.millivolts().astype(float) for r in (slow, fast, ours))

@@ -29,7 +29,9 @@ import re
 
 import numpy as np
 
-from ecgjax.data import base, splits, validate, wfdb_folder
+from ecgjax.data import wfdb_folder
+from ecgjax.data.raw import validate
+from ecgjax.data.store import builder, splits
 
 TABLE = 'record_list.csv'
 REPORTS = 'machine_measurements.csv'
@@ -138,7 +140,7 @@ def _machine_labels(raw_dir: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   return found
 
 
-class MimicIvEcg(base.EcgBuilder):
+class MimicIvEcg(builder.EcgBuilder):
   """MIMIC-IV-ECG, see the module."""
 
   DESCRIPTION = (
@@ -194,7 +196,7 @@ class MimicIvEcg(base.EcgBuilder):
         split[patient] = splits.hash_split('mimic_iv_ecg', patient)
     nothing = (np.zeros(len(names), np.uint8),) * 2
     entries = [
-      base.Entry(
+      builder.Entry(
         record_id=study,
         path=record,
         split=split[patient],
@@ -206,4 +208,4 @@ class MimicIvEcg(base.EcgBuilder):
       )
       for patient, study, days, record in rows
     ]
-    return base.Plan(entries, [], 'patient', names)
+    return builder.Plan(entries, [], 'patient', names)

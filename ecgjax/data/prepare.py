@@ -17,261 +17,19 @@ not there, and records left out on purpose, are no rejections.
 """
 
 import argparse
-import contextlib
-import fcntl
-import importlib
-import importlib.util
 import os
-import pathlib
-import pkgutil
-import re
-import shutil
 import signal
 import sys
 import time
 
-from ecgjax.data import tally
-
-
-def builder_class(name: str):
-  """The TFDS builder of a data set: the class of module `ecgjax.data.<name>`.
-
-  Raises:
-    ValueError: naming the data sets there are.
-  """
-  names = [
-    module.name
-    for module in pkgutil.iter_modules(
-      importlib.import_module('ecgjax.data').__path__
-    )
-    if _is_builder(module.name)
-  ]
-  if name not in names:
-    raise ValueError(f'no data set {name!r}; choose one of {", ".join(names)}')
-  return getattr(importlib.import_module(f'ecgjax.data.{name}'), _class(name))
-
-
-def _class(name: str) -> str:
-  return ''.join(part.capitalize() for part in name.split('_'))
-
-
-def _is_builder(name: str) -> bool:
-  # By its text: importing every module would import everything.
-  source = importlib.util.find_spec(f'ecgjax.data.{name}').loader
-  text = source.get_source(f'ecgjax.data.{name}')
-  return re.search(rf'^class {_class(name)}\(.*Builder', text, re.M) is not None
-
-
-def make_builder(name: str, data_dir: str = '', rate: float = 100, **options):
-  """The builder of a data set, prepared or not.
-
-  Args:
-    name: of the data set.
-    data_dir: '' means the default folder of tensorflow-datasets.
-    rate: Hz.
-    **options: fields of the builder's config, see `base.EcgConfig`.
-
-  Raises:
-    ValueError: if a choice does not apply.
-  """
-  cls = builder_class(name)
-  config = cls.make_config(rate, **options)
-  folder = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
-  with _quiet():
-    return cls(config=config, data_dir=folder)
-
-
-def _is_prepared(builder) -> bool:
-  return (builder.data_path / 'dataset_info.json').exists()
-
-
-def build(
-  name: str, data_dir: str = '', rate: float = 100, raw_dir: str = '', **options
-):
-  """Builds a data set if it is not there yet.
-
-  Only one process builds; others that ask meanwhile wait for it.
-
-  Args:
-    name: of the data set.
-    data_dir: '' means the default folder of tensorflow-datasets.
-    rate: Hz.
-    raw_dir: folder of the recordings; '' downloads them.
-    **options: see `make_builder`.
-
-  Returns:
-    The prepared builder, and whether it was built now.
-
-  Raises:
-    ValueError: for anything the user has to correct.
-  """
-  raw_dir = _existing_folder(raw_dir)
-  builder = make_builder(name, data_dir, rate, **options)
-  if not _is_prepared(builder):
-    with _lock(builder):
-      # Another process may have been faster.
-      builder = make_builder(name, data_dir, rate, **options)
-      if not _is_prepared(builder):
-        if raw_dir and hasattr(builder, 'plan'):
-          builder.checked_plan(raw_dir)  # fail before TensorFlow is loaded
-        _prepare(builder, raw_dir)
-        return builder, True
-  if raw_dir and hasattr(builder, 'plan'):
-    _check_same(builder, raw_dir)
-  return builder, False
-
-
-def write(builder) -> None:
-  """Writes the data set of a builder that needs no recordings.
-
-  It appears when it is complete, or not at all.
-  """
-  with _lock(builder):
-    _prepare(builder, '')
-
-
-def open_builder(data):
-  """The data set that `config.data` names, built on first use.
-
-  Args:
-    data: has name, dir, raw_dir, rate, and where they apply size, sources,
-      labels_csv, ptbxl_csv.
-
-  Raises:
-    ValueError: for anything the user has to correct.
-  """
-  options = {
-    key: data[key]
-    for key in ('size', 'sources', 'labels_csv', 'ptbxl_csv')
-    if data.get(key)
-  }
-  builder, _ = build(data.name, data.dir, data.rate, data.raw_dir, **options)
-  return builder
-
-
-def _existing_folder(raw_dir: str) -> str:
-  if not raw_dir:
-    return ''
-  path = os.path.abspath(os.path.expanduser(raw_dir))
-  if not os.path.isdir(path):
-    raise ValueError(f'raw_dir {raw_dir}: no such folder')
-  return path
-
-
-def _check_same(builder, raw_dir: str):
-  """Refuses to pass off one raw folder's data set as another's."""
-  if builder.plan(raw_dir).sha256() != builder.info.metadata['plan_sha256']:
-    raise ValueError(
-      f'{builder.data_dir} was prepared from other recordings or tables than '
-      f'{raw_dir}; remove it or choose another data_dir'
-    )
-
-
-@contextlib.contextmanager
-def _lock(builder):
-  """Holds the right to build this data set in this data_dir."""
-  root = pathlib.Path(builder.data_dir_root)
-  path = root / f'.{builder.name}-{builder.builder_config.name}.lock'
-  made, file = not root.exists(), None
-  try:
-    while file is None:
-      root.mkdir(parents=True, exist_ok=True)
-      file = _locked(path)
-  except OSError as error:
-    raise ValueError(f'data_dir {root}: {error.strerror}') from None
-  with file:
-    try:
-      yield
-    finally:
-      path.unlink()
-      if made:  # by us: an unlucky build leaves nothing behind
-        with contextlib.suppress(OSError):
-          root.rmdir()
-
-
-def _locked(path: pathlib.Path):
-  """The open, locked file; None if who held it before has removed it."""
-  with contextlib.ExitStack() as stack:
-    with contextlib.suppress(FileNotFoundError):
-      file = stack.enter_context(open(path, 'w'))
-      fcntl.flock(file, fcntl.LOCK_EX)
-      if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-        stack.pop_all()
-        return file
-  return None
-
-
-@contextlib.contextmanager
-def _quiet():
-  """Keeps what TensorFlow says about its doings off the terminal."""
-  from absl import logging
-
-  # Read when TensorFlow is imported. It announces oneDNN at any log level, and
-  # nothing here computes with it.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-  level = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  try:
-    with open(os.devnull, 'w') as null, contextlib.redirect_stdout(null):
-      yield
-  finally:
-    logging.set_verbosity(level)
-
-
-def _prepare(builder, raw_dir: str):
-  import tensorflow_datasets as tfds
-
-  downloads = pathlib.Path(builder.data_dir_root, 'downloads')
-  config = tfds.download.DownloadConfig(
-    manual_dir=raw_dir or None, try_download_gcs=False
-  )
-  _clean(builder)  # what a killed build left
-  try:
-    with _quiet():
-      builder.download_and_prepare(
-        download_dir=downloads, download_config=config
-      )
-  finally:
-    _clean(builder)
-
-
-def _clean(builder):
-  """Removes unfinished data and the empty folders that tfds makes."""
-  root = pathlib.Path(builder.data_dir_root)
-  folder = pathlib.Path(builder.data_dir).parent  # <root>/<name>/<config>
-  for left_over in folder.glob('incomplete.*'):
-    shutil.rmtree(left_over)
-  for empty in (root / 'downloads' / 'extracted', root / 'downloads', folder):
-    with contextlib.suppress(OSError):
-      empty.rmdir()
-  if [path.name for path in folder.parent.glob('*')] == ['.config']:
-    shutil.rmtree(folder.parent)
-
-
-def verify(builder) -> dict:
-  """Reads a prepared data set back.
-
-  Returns:
-    split -> number of records.
-
-  Raises:
-    ValueError: if a shard is damaged, a count is wrong, or a patient is in
-      two splits.
-  """
-  from ecgjax.data import table
-
-  home, counts = {}, {}
-  for split in builder.info.splits:
-    records = table.read_table(builder, split)
-    counts[split] = len(records['record_id'])
-    for patient in set(records['patient_id']):
-      if home.setdefault(patient, split) != split:
-        raise ValueError(
-          f'{builder.data_dir}: patient {patient} is in {home[patient]} and '
-          f'in {split}'
-        )
-  return counts
+from ecgjax.data.store import build_report
+from ecgjax.data.store.prepared import (
+  build,
+  existing_folder,
+  is_prepared,
+  make_builder,
+  verify,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -336,10 +94,10 @@ def run(argv: list[str] | None = None) -> int:
     print(f'{name} is already prepared: {builder.data_dir}')
   report = metadata.get('report')
   if report:
-    print(tally.summary(report, metadata['split_level']))
+    print(build_report.summary(report, metadata['split_level']))
   if not built or not report:
     return 0
-  if os.path.getsize(builder.rejections_path()) > len(tally.HEADER):
+  if os.path.getsize(builder.rejections_path()) > len(build_report.HEADER):
     print(f'not used   {builder.rejections_path()}')
   return 3 if report['rejected'] else 0
 
@@ -347,15 +105,15 @@ def run(argv: list[str] | None = None) -> int:
 def _check(flags, builder) -> int:
   name = f'{builder.name}/{builder.builder_config.name}'
   if flags.raw_dir:
-    counts, plan = builder.examine(_existing_folder(flags.raw_dir))
+    counts, plan = builder.examine(existing_folder(flags.raw_dir))
     report = counts.report()
     print(f'{name} checked, nothing written: {flags.raw_dir}')
-    print(tally.summary(report, plan.split_level))
+    print(build_report.summary(report, plan.split_level))
     for row in sorted(counts.rejections):
       if row.reason in report['rejected']:
         print(f'  {row.record}: {row.reason}: {row.detail}')
     return 3 if report['rejected'] else 0
-  if not _is_prepared(builder):
+  if not is_prepared(builder):
     raise ValueError(f'{name} is not prepared in {builder.data_dir_root}')
   counts = ', '.join(f'{k} {v}' for k, v in verify(builder).items())
   print(f'{name} verified: {builder.data_dir}\nsplits     {counts}')

@@ -27,16 +27,10 @@ import datetime
 import math
 import os
 
-from ecgjax.data import (
-  base,
-  convert,
-  download,
-  labels,
-  ptbxl_signals,
-  readers,
-  signal_rules,
-  validate,
-)
+from ecgjax.data.raw import download, ptbxl_signals, signal_rules, validate
+from ecgjax.data.store import builder, convert, labels
+from ecgjax.ecg.recording import BadRecord, Recording
+from ecgjax.formats import wfdb
 
 TABLE = 'ptbxl_database.csv'
 _SECONDS = 10
@@ -53,15 +47,15 @@ def fold_split(fold: int) -> str:
   return {9: 'validation', 10: 'test'}.get(fold, 'train')
 
 
-def read_unheld(path: str, root: str) -> readers.Recording:
+def read_unheld(path: str, root: str) -> Recording:
   """Reads a recording without the value that all leads keep at its end.
 
   Raises:
-    validate.BadRecord: see there; `wrong_length` before anything is cut.
+    BadRecord: see there; `wrong_length` before anything is cut.
   """
-  found = readers.read_wfdb(path, root)
+  found = wfdb.read_wfdb(path, root)
   if len(found.samples) != _SECONDS * found.rate:
-    raise validate.BadRecord(
+    raise BadRecord(
       'wrong_length', f'{len(found.samples) / found.rate:g} s, not 10', path
     )
   # The first sample of the held value is signal.
@@ -149,7 +143,7 @@ def _days(text: str) -> float:
   return moment.timestamp() / _SECONDS_PER_DAY
 
 
-class Ptbxl(base.EcgBuilder):
+class Ptbxl(builder.EcgBuilder):
   """PTB-XL, see the module."""
 
   DESCRIPTION = (
@@ -193,7 +187,7 @@ class Ptbxl(base.EcgBuilder):
   @property
   def READ(self):
     unheld = self.signal == 'records500-unheld'
-    return read_unheld if unheld else readers.read_wfdb
+    return read_unheld if unheld else wfdb.read_wfdb
 
   def _info(self):
     info = super()._info()
@@ -222,7 +216,7 @@ class Ptbxl(base.EcgBuilder):
       limb_limit=20,
     )
     entries = [
-      base.Entry(
+      builder.Entry(
         record_id=row['record_id'],
         path=row['filename_lr' if low else 'filename_hr'],
         split=fold_split(row['fold']),
@@ -237,4 +231,4 @@ class Ptbxl(base.EcgBuilder):
       )
       for row in rows
     ]
-    return base.Plan(entries, [], 'patient', self.label_names())
+    return builder.Plan(entries, [], 'patient', self.label_names())

@@ -11,7 +11,7 @@ modelled and stored as unknown.
 
 Sizes: tiny, small, medium = 64, 2,000, 10,000 patients with 1-4 ECGs each;
 every size begins with the patients of the smaller one, in the same splits.
-Classes occur in any legal combination at the prevalences of `synthesis.cohort`.
+Classes occur in any legal combination at the prevalences of `simulator.cohort`.
 A size may carry a variant:
 
   small+single     one of the eleven classes per ECG, equally often
@@ -42,8 +42,8 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ecgjax.data import base, convert, splits
-from ecgjax.synthesis import cohort, simulator
+from ecgjax.data.store import builder, convert, splits
+from ecgjax.simulator import cohort, simulator
 
 SIZES = {'tiny': 64, 'small': 2_000, 'medium': 10_000}  # patients
 _BATCH = 256  # records that are simulated at a time
@@ -62,7 +62,7 @@ _NAME = re.compile(r'(\w+(?:\+[a-z]+)*?)(?:\+(\d+(?:\.\d+)?)hz)?')
 
 
 @dataclasses.dataclass(eq=False)
-class SyntheticConfig(base.EcgConfig):
+class SyntheticConfig(builder.EcgConfig):
   """What to simulate; see `synthetic_config`.
 
   Attributes:
@@ -140,7 +140,7 @@ def synthetic_config(
   return config
 
 
-class Synthetic(base.EcgBuilder):
+class Synthetic(builder.EcgBuilder):
   """Simulated ECGs, see the module."""
 
   # Of the bytes: simulator 1.1.0 changed SBRAD, which is none of the classes.
@@ -183,7 +183,7 @@ class Synthetic(base.EcgBuilder):
     info = super()._info()
     info.metadata.update(
       synthetic=True,
-      generator=f'ecgjax.synthesis.simulator {simulator.VERSION}',
+      generator=f'ecgjax.simulator.simulator {simulator.VERSION}',
       jax=jax.__version__,
       threefry_partitionable=True,
       seed=config.seed,
@@ -212,7 +212,7 @@ class Synthetic(base.EcgBuilder):
       record_id = f'{patient_id}-{record}'
       self._rows[record_id] = (patient, record, factors)
       entries.append(
-        base.Entry(
+        builder.Entry(
           record_id=record_id,
           path=f'simulator/{record_id}',
           split=splits.hash_split('synthetic', patient_id),
@@ -222,7 +222,7 @@ class Synthetic(base.EcgBuilder):
           labels=(label, mask),
         )
       )
-    return base.Plan(entries, [], 'patient', self.label_names())
+    return builder.Plan(entries, [], 'patient', self.label_names())
 
   def _accepted(self, entries):
     """Simulates records; yields (entry, converted)."""

@@ -32,7 +32,8 @@ import os
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ecgjax.data import base, raw_folder, splits
+from ecgjax.data.store import builder, splits
+from ecgjax.formats import wfdb_folder
 
 _OTHER_COLUMNS = ('record', 'patient', 'time', 'age', 'sex', 'labels')
 
@@ -81,7 +82,7 @@ def read_labels(path: str) -> tuple[list[str], dict[str, dict]]:
       'patient': row.get('patient', '').strip(),
       'time': _number(row, 'time', where),
       'age': _number(row, 'age', where),
-      'sex': raw_folder.parse_sex(row.get('sex', '').strip()),
+      'sex': wfdb_folder.parse_sex(row.get('sex', '').strip()),
       'labels': _labels(row, names, where),
     }
   return names, table
@@ -118,7 +119,7 @@ def _labels(row, names, where) -> tuple[np.ndarray, np.ndarray]:
   return found, mask
 
 
-class WfdbFolder(base.EcgBuilder):
+class WfdbFolder(builder.EcgBuilder):
   """A folder of recordings, see the module."""
 
   DESCRIPTION = 'A folder of 12-lead WFDB recordings of your own.'
@@ -141,7 +142,7 @@ class WfdbFolder(base.EcgBuilder):
   def plan(self, raw_dir):
     path = self.builder_config.labels_csv
     names, table = read_labels(path) if path else ([], {})
-    records = raw_folder.find_records(raw_dir)
+    records = wfdb_folder.find_records(raw_dir)
     if not records:
       raise ValueError(f'{raw_dir} has no WFDB records (.hea files)')
     rows = _match(table, records, path)
@@ -153,7 +154,7 @@ class WfdbFolder(base.EcgBuilder):
       patient = row.get('patient', '')
       time = row.get('time', math.nan)
       entries.append(
-        base.Entry(
+        builder.Entry(
           record_id=record,
           path=record,
           split=splits.hash_split('wfdb_folder', patient or record),
@@ -167,15 +168,15 @@ class WfdbFolder(base.EcgBuilder):
       )
     known = any(row['patient'] for row in rows.values())
     level = 'patient' if known else 'record'
-    return base.Plan(entries, [], level, names)
+    return builder.Plan(entries, [], level, names)
 
   def annotate(self, entry, comments):
-    fields = raw_folder.header_fields(comments)
+    fields = wfdb_folder.header_fields(comments)
     if math.isnan(entry.age):
-      age = raw_folder.parse_age(fields.get('age', ''))
+      age = wfdb_folder.parse_age(fields.get('age', ''))
       entry = entry._replace(age=age)
     if entry.sex < 0:
-      sex = raw_folder.parse_sex(fields.get('sex', ''))
+      sex = wfdb_folder.parse_sex(fields.get('sex', ''))
       entry = entry._replace(sex=sex)
     return entry
 

@@ -46,15 +46,17 @@ batch, and tau is constant unless `tau_schedule` is 'cosine'.
 import jax
 import jax.numpy as jnp
 
-from ecgjax import augment, collectives, losses
-from ecgjax.methods import base
+from ecgjax.ecg import augment
+from ecgjax.losses import decorrelation
+from ecgjax.methods import method
 from ecgjax.models import heads
-from ecgjax.resolve import resolve
+from ecgjax.runtime import collectives
+from ecgjax.runtime.resolve import resolve
 
 WIDTH = 512  # of projector and predictor
 
 
-def make(config) -> base.Method:
+def make(config) -> method.Method:
   """Makes the method from `config.lcd`, `config.model` and `config.data`.
 
   Raises:
@@ -134,17 +136,17 @@ def make(config) -> base.Method:
     }
     pick = lambda tree: {k: tree[k] for k in ('encoder', 'projector')}
     target = {'params': pick(params), 'state': pick(state)}
-    return base.Variables(params, state, target)
+    return method.Variables(params, state, target)
 
   def loss(params, model_state, target, key, batch, axis_name):
     ecg = batch['ecg']
     pair_key, *view_keys = jax.random.split(key, 4)
-    keys = [base.row_keys(k, ecg.shape[0], axis_name) for k in view_keys]
+    keys = [method.row_keys(k, ecg.shape[0], axis_name) for k in view_keys]
     if options['lead_pair'] == 'per_step':
       a, b = draw_lead_pair(pair_key, num_leads)
       lead_a, lead_b = jnp.take(ecg, a, axis=2), jnp.take(ecg, b, axis=2)
     else:
-      pair_keys = base.row_keys(pair_key, ecg.shape[0], axis_name)
+      pair_keys = method.row_keys(pair_key, ecg.shape[0], axis_name)
       a, b = jax.vmap(lambda k: draw_lead_pair(k, num_leads))(pair_keys)
       take = jax.vmap(lambda record, lead: record[:, lead])
       lead_a, lead_b = take(ecg, a), take(ecg, b)
@@ -181,10 +183,12 @@ def make(config) -> base.Method:
       ),
       on_diagonal=options['cov_on_diagonal'],
     )  # fmt: skip
-    metrics |= losses.embedding_health(h1, axis_name)
-    metrics['constant_loss'] = 2 * losses.constant_distance(z3, axis_name)
+    metrics |= decorrelation.embedding_health(h1, axis_name)
+    metrics['constant_loss'] = 2 * decorrelation.constant_distance(
+      z3, axis_name
+    )
     state = state | {'predictor': predictor_state}
-    return value, base.Aux(state, target_state, metrics)
+    return value, method.Aux(state, target_state, metrics)
 
   def predict(params, model_state, batch):
     ecg = batch['ecg']
@@ -196,10 +200,10 @@ def make(config) -> base.Method:
     return {'features': features.reshape(ecg.shape[0], -1)}  # [B, C * D]
 
   if options['tau_schedule'] == 'cosine':
-    tau = base.cosine_tau(options['tau'], config.num_steps)
+    tau = method.cosine_tau(options['tau'], config.num_steps)
   else:
     tau = lambda step: options['tau']
-  return base.Method(init, loss, predict, tau, per_lead=True)
+  return method.Method(init, loss, predict, tau, per_lead=True)
 
 
 def parity_options(options) -> dict:
@@ -248,9 +252,13 @@ def lcd_loss(
   Returns:
     Scalar L_intra + L_inter + gamma L_cov, and its three parts.
   """
-  intra = collectives.pmean(jnp.mean(losses.cosine_distance(q1, z3)), axis_name)
-  inter = collectives.pmean(jnp.mean(losses.cosine_distance(q2, z3)), axis_name)
-  covariance = losses.decorrelation_loss(
+  intra = collectives.pmean(
+    jnp.mean(decorrelation.cosine_distance(q1, z3)), axis_name
+  )
+  inter = collectives.pmean(
+    jnp.mean(decorrelation.cosine_distance(q2, z3)), axis_name
+  )
+  covariance = decorrelation.decorrelation_loss(
     jnp.concatenate([h1, h2], axis=1),
     axis_name=axis_name,
     off_diagonal_weight=off_diagonal_weight,

@@ -3,7 +3,8 @@
 A re-derivation, not a reproduction, of Liu et al., Int. J. Medical Informatics
 (2025): the paper's encoder, temperature, batch and augmentation are not
 public. What is known is the idea: ECGs of one patient at different dates are
-positives, those of other patients negatives. The loss is `contrastive.lpc_loss`
+positives, those of other patients negatives. The loss is
+`losses.contrastive.lpc_loss`
 over the global batch. Named configs (`configs/longitudinal.py`) make other
 published methods out of the same parts:
 
@@ -13,14 +14,15 @@ published methods out of the same parts:
   CMSC of CLOCS (Kiyasseh 2021) views 'halves', loss 'clocs'
   3KG (Gopal et al. 2021)       views 'augmented', augmentation 'rotate_heart'
 
-A row of the batch is one ECG (`data.patients` puts K ECGs of each patient into
+A row of the batch is one ECG (`data.batches.patients` puts K ECGs of each
+patient into
 a batch); `config.longitudinal.views` says what an embedding is made of: the
 'ecg' itself, two 'augmented' copies of it, or its two consecutive 'halves'.
 All views with equal `patient` are positives of each other.
 
 Optional fields of the batch: `anchor_weight` [B] (weight of a row as an
-anchor; `data.patients` sets it for patients with a single ECG), `time` [B]
-(days since the patient's first ECG, -1 unknown), `mask`, `label` with
+anchor; `data.batches.patients` sets it for patients with a single ECG), `time`
+[B] (days since the patient's first ECG, -1 unknown), `mask`, `label` with
 `label_mask`. Without them all rows weigh the same and no gap is known.
 
 Deviations from the paper: unknown, see above.
@@ -36,11 +38,12 @@ it is what the config says.
 import jax
 import jax.numpy as jnp
 
-from ecgjax import augment, collectives, contrastive, losses
-from ecgjax.methods import base
+from ecgjax.ecg import augment, noise, vcg
+from ecgjax.losses import contrastive, decorrelation
+from ecgjax.methods import method
 from ecgjax.models import blocks, lead_encoder
-from ecgjax.resolve import resolve
-from ecgjax.synthesis import noise, vcg
+from ecgjax.runtime import collectives
+from ecgjax.runtime.resolve import resolve
 
 CHOICES = {
   'views': ('ecg', 'augmented', 'halves'),
@@ -51,7 +54,7 @@ CHOICES = {
 NOISES = ('muscle', 'baseline_wander')
 
 
-def make(config) -> base.Method:
+def make(config) -> method.Method:
   """Makes the method from `config.longitudinal`, `model` and `data`.
 
   Raises:
@@ -101,7 +104,7 @@ def make(config) -> base.Method:
     if options.learned_temperature:
       log_tau = jnp.log(jnp.float32(options.temperature))
       params['temperature'] = {'log_tau': log_tau}
-    return base.Variables(params, state, target)
+    return method.Variables(params, state, target)
 
   def loss(params, model_state, target, key, batch, axis_name):
     views, kept = make_views(key, batch['ecg'], axis_name)
@@ -131,7 +134,7 @@ def make(config) -> base.Method:
         axis_name=axis_name,
       )
     metrics = contrastive.retrieval_metrics(z, patient, valid, axis_name)
-    metrics |= losses.embedding_health(z, axis_name)
+    metrics |= decorrelation.embedding_health(z, axis_name)
     if options.learned_temperature:
       metrics['temperature'] = tau
     state, target_state = {'encoder': encoder_state}, None
@@ -146,7 +149,7 @@ def make(config) -> base.Method:
         both = jnp.concatenate([newest, old])
         queue[name] = jax.lax.stop_gradient(both[: options.queue])
       state['queue'] = queue
-    return value, base.Aux(state, target_state, metrics)
+    return value, method.Aux(state, target_state, metrics)
 
   def predict(params, model_state, batch):
     features, _ = encoder.apply(
@@ -157,7 +160,7 @@ def make(config) -> base.Method:
     return {'features': pool(features, None)}
 
   tau = (lambda step: options.queue_tau) if use_queue else None
-  return base.Method(init, loss, predict, tau)
+  return method.Method(init, loss, predict, tau)
 
 
 def check(options) -> None:
@@ -245,7 +248,7 @@ def make_view_function(config):
 
   def make_views(key, ecg, axis_name):
     rows = ecg.shape[0]
-    keys = base.row_keys(key, rows, axis_name)
+    keys = method.row_keys(key, rows, axis_name)
     keys = jax.vmap(lambda k: jax.random.split(k, num_views))(keys)  # [B, R]
     if halves:
       ecg = ecg[:, : 2 * length].reshape(rows, 2, length, -1)

@@ -14,17 +14,18 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ecgjax import collectives, leads
-from ecgjax import config as config_lib
-from ecgjax.inputs import InputContract
-from ecgjax.methods import base
-from ecgjax.models import transformer, vqvae
+from ecgjax import checkpoints
+from ecgjax.config import from_json
+from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract
+from ecgjax.methods import method
+from ecgjax.models import sampling, transformer
 from ecgjax.models.codebook import VQState
-from ecgjax.synthesis import prior as prior_lib
-from ecgjax.training import checkpoints
+from ecgjax.models.codec import make_codec
+from ecgjax.runtime import collectives
 
 
-def make(config) -> base.Method:
+def make(config) -> method.Method:
   """Makes the method from `config.prior`.
 
   Raises:
@@ -40,7 +41,7 @@ def make(config) -> base.Method:
     variables = network.init(
       key, label, jnp.zeros(1, bool), *_shifted(network, indices)
     )
-    return base.Variables({'prior': variables['params']}, frozen)
+    return method.Variables({'prior': variables['params']}, frozen)
 
   def bits(params, model_state, batch, hidden):
     """Bits of each index [B, N], and features [B, N, W]."""
@@ -64,14 +65,14 @@ def make(config) -> base.Method:
     hidden = jnp.zeros(rows, bool)
     if train:
       draw = lambda key: jax.random.bernoulli(key, options.class_dropout)
-      hidden = jax.vmap(draw)(base.row_keys(key, rows, axis_name))
+      hidden = jax.vmap(draw)(method.row_keys(key, rows, axis_name))
     each, _ = bits(params, model_state, batch, hidden)
     total, count = collectives.psum(
       ((each.mean(axis=1) * mask).sum(), mask.sum()), axis_name
     )
     value = total / jnp.maximum(count, 1)
     metrics = {'bits_per_index': value}
-    return value * math.log(2), base.Aux(model_state, None, metrics)
+    return value * math.log(2), method.Aux(model_state, None, metrics)
 
   def predict(params, model_state, batch):
     shown = jnp.zeros(len(batch['ecg']), bool)
@@ -81,7 +82,7 @@ def make(config) -> base.Method:
       'bits_per_index': each.mean(axis=1),
     }
 
-  return base.Method(init, loss, predict, labels=True)
+  return method.Method(init, loss, predict, labels=True)
 
 
 def load_codec(config):
@@ -98,7 +99,7 @@ def load_codec(config):
       'config.prior.codec is empty; give the work folder of a vqvae run'
     )
   arrays, metadata = checkpoints.load(config.prior.codec)
-  trained = config_lib.from_json(metadata['config'])
+  trained = from_json(metadata['config'])
   if trained.method != 'vqvae':
     raise ValueError(
       f'config.prior.codec: {config.prior.codec} holds a {trained.method} run; '
@@ -117,7 +118,7 @@ def load_codec(config):
     )
   state = arrays['model_state']['codebook']
   frozen = {'codec': arrays['params'], 'codebook': state and VQState(**state)}
-  return vqvae.make_codec(trained), jax.tree.map(jnp.asarray, frozen)
+  return make_codec(trained), jax.tree.map(jnp.asarray, frozen)
 
 
 def make_network(config, codec) -> transformer.CausalTransformer:
@@ -133,7 +134,7 @@ def make_sampler(config):
 
   Returns:
     (key, params, model_state, label [B, C], **options) -> ecg [B, L, 12] mV and
-    indices [B, T, Q]; for the options see `synthesis.prior.sample` (`given` and
+    indices [B, T, Q]; for the options see `models.sampling.sample` (`given` and
     `keep` are [B, T, Q] here).
   """
   codec, _ = load_codec(config)
@@ -159,7 +160,7 @@ def make_sampler(config):
 
     if given is not None:
       given, keep = (x.reshape(len(label), length) for x in (given, keep))
-    drawn = prior_lib.sample(
+    drawn = sampling.sample(
       key, read, (cache, cache), length, given=given, keep=keep, **options
     )
     indices = drawn.reshape(len(label), tokens, codec.num_stages)

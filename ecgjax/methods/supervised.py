@@ -8,25 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import collectives, config_check, losses
-from ecgjax.methods import base
-from ecgjax.models import heads
-from ecgjax.models import lead_encoder as lead_encoder_lib
-from ecgjax.resolve import resolve
-from ecgjax.synthesis import classical
+from ecgjax.config import check
+from ecgjax.ecg import classical
+from ecgjax.losses import decorrelation
+from ecgjax.methods import method
+from ecgjax.models import heads, lead_encoder
+from ecgjax.runtime import collectives
+from ecgjax.runtime.resolve import resolve
 
 TASKS = ('multi_label', 'single_label')
 AUGMENTATIONS = ('none', 'classical')
 
 
-def make(config) -> base.Method:
+def make(config) -> method.Method:
   """Makes the method from `config.supervised`, `config.model`, `config.data`.
 
   `config.supervised`: `task` 'multi_label' or 'single_label'; `branches` (see
   `models.lead_encoder`); `pool` over leads ('concat', 'mean', 'attention');
   `frozen_encoder` (inference mode, no gradient); `class_weights`, one per
   class or (); `label_smoothing` in [0, 1); `augment` 'none' or 'classical'
-  (see `synthesis.classical`); `mixup`, alpha of its Beta distribution (Zhang
+  (see `ecg.classical`); `mixup`, alpha of its Beta distribution (Zhang
   et al. 2018) or 0.
 
   Raises:
@@ -48,7 +49,7 @@ def make(config) -> base.Method:
     vary = classical.make_classical(config.data.leads, config.data.rate)
   single = options.task == 'single_label'
   dtype = jnp.bfloat16 if config.bfloat16 else None
-  encoder = lead_encoder_lib.make_lead_encoder(
+  encoder = lead_encoder.make_lead_encoder(
     resolve('models', config.model.name).make(
       **config.model.kwargs, dtype=dtype
     ),
@@ -64,7 +65,7 @@ def make(config) -> base.Method:
     features, _ = encoder.apply(variables, batch['ecg'], False)
     head = classifier(batch['label'].shape[-1]).init(keys[1], features)
     state = {'encoder': {'batch_stats': variables['batch_stats']}}
-    return base.Variables(
+    return method.Variables(
       {'encoder': variables['params'], 'head': head['params']}, state
     )
 
@@ -77,7 +78,7 @@ def make(config) -> base.Method:
     return classifier(num_classes).apply({'params': params['head']}, features)
 
   def logits_loss(logits, label, mask, axis_name=None):
-    return losses.classification_loss(
+    return decorrelation.classification_loss(
       logits, label, mask,
       single_label=single,
       class_weights=options.class_weights,
@@ -90,7 +91,9 @@ def make(config) -> base.Method:
     ecg, label = batch['ecg'], batch['label']
     mask = batch.get('label_mask', jnp.ones_like(label))
     if vary is not None:
-      keys = base.row_keys(jax.random.fold_in(key, 1), ecg.shape[0], axis_name)
+      keys = method.row_keys(
+        jax.random.fold_in(key, 1), ecg.shape[0], axis_name
+      )
       ecg = jax.vmap(vary)(keys, ecg)
     if options.mixup:
       ecg, label, mask = mix(key, ecg, label, mask, options.mixup, axis_name)
@@ -100,7 +103,7 @@ def make(config) -> base.Method:
       features = jax.lax.stop_gradient(features)
     logits = classify(params, features)
     value = logits_loss(logits, label, mask, axis_name)
-    return value, base.Aux({'encoder': state}, None, {})
+    return value, method.Aux({'encoder': state}, None, {})
 
   def predict(params, model_state, batch):
     features, _ = encode(params, model_state, batch['ecg'], False)
@@ -113,7 +116,7 @@ def make(config) -> base.Method:
       ),
     }
 
-  return base.Method(
+  return method.Method(
     init, loss, predict,
     per_lead=options.branches != 'joint',
     labels=True,
@@ -129,7 +132,7 @@ def arm(config) -> str:
     learnt from a trained encoder) or 'linear' (a linear layer on a trained
     encoder that stayed as it was).
   """
-  if config_check.encoder_is_frozen(config):
+  if check.encoder_is_frozen(config):
     return 'linear'
   return 'finetune' if config.init_from else 'scratch'
 
@@ -159,7 +162,7 @@ def mix(key, ecg, label, mask, alpha: float, axis_name):
     lambda x: jnp.take(x, (mine + len(x) // 2) % len(x), axis=0), everything
   )
   draw = lambda k: jax.random.beta(k, alpha, alpha)
-  weight = jax.vmap(draw)(base.row_keys(key, rows, axis_name))
+  weight = jax.vmap(draw)(method.row_keys(key, rows, axis_name))
   blend = lambda a, b, w: w * a + (1 - w) * b
   ecg = blend(ecg, partner[0], weight[:, None, None])
   label = blend(label, partner[1], weight[:, None])

@@ -28,11 +28,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ecgjax import collectives, leads
-from ecgjax import paper as paper_lib
-from ecgjax.methods import base
-from ecgjax.models import codebook, codebook_update, vqvae
-from ecgjax.synthesis import raster
+from ecgjax.ecg import leads, page, raster
+from ecgjax.methods import method
+from ecgjax.models import codebook, codebook_update
+from ecgjax.models.codec import make_codec
+from ecgjax.runtime import collectives
 
 INK = 0.05  # of the pixels of a page, about
 
@@ -66,7 +66,7 @@ def signal_modality(config, scale: float) -> Modality:
 
 def image_modality(config) -> Modality:
   """Ink [B, H, W] of the page that `config.image` describes, grey as uint8."""
-  paper = paper_lib.make(**config.image)
+  paper = page.make(**config.image)
 
   def read(ecg):
     ecg = leads.from_independent(jnp, ecg)
@@ -81,7 +81,7 @@ def image_modality(config) -> Modality:
   return Modality(read, error, show)
 
 
-def make(config) -> base.Method:
+def make(config) -> method.Method:
   """Makes the method from `config.vqvae`, `config.model` and `config.data`.
 
   Raises:
@@ -99,7 +99,7 @@ def make(config) -> base.Method:
       "keeps amplitudes and needs 'none'"
     )
   options = config.vqvae
-  codec = vqvae.make_codec(config)
+  codec = make_codec(config)
   modality = (
     image_modality(config)
     if 'image' in config
@@ -121,7 +121,7 @@ def make(config) -> base.Method:
 
   def init(key, batch):
     params, state = codec.init(key, modality.read(batch['ecg']))
-    return base.Variables(params, {'codebook': state})
+    return method.Variables(params, {'codebook': state})
 
   def loss(params, model_state, target, key, batch, axis_name, train=True):
     del target
@@ -150,7 +150,7 @@ def make(config) -> base.Method:
         draw = lambda key: draw_stages(
           key, options.stage_dropout, codec.num_stages
         )
-        keys = base.row_keys(stage_key, len(x), axis_name)
+        keys = method.row_keys(stage_key, len(x), axis_name)
         stages = jax.vmap(draw)(keys)
     z_q, indices, found = codec.quantise(state, z, mask, stages, axis_name)
     error = modality.error(codec.decode(params, z_q), x)
@@ -172,7 +172,7 @@ def make(config) -> base.Method:
       state = codebook_update.rvq_update(
         state, found, update_key, pool, learning, axis_name
       )
-    return value, base.Aux({'codebook': state}, None, metrics)
+    return value, method.Aux({'codebook': state}, None, metrics)
 
   def predict(params, model_state, batch):
     z = codec.encode(params, modality.read(batch['ecg']))
@@ -184,7 +184,7 @@ def make(config) -> base.Method:
       'reconstruction': modality.show(codec.decode(params, z_q)),
     }
 
-  return base.Method(init, loss, predict)
+  return method.Method(init, loss, predict)
 
 
 def draw_stages(key, probability: float, num_stages: int):

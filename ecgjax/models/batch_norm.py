@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ecgjax import collectives
 from ecgjax.models.convolution import materialise
+from ecgjax.runtime import collectives
 
 EPSILON = 1e-5  # PyTorch's default, which LCD uses
 _VECTOR = 64  # columns of a sum over rows that fill the vector registers

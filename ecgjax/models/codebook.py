@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ecgjax import collectives
+from ecgjax.runtime import collectives
 
 GRADIENTS = ('ste', 'rotate')
 _NORM_EPS = 1e-12

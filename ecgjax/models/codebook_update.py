@@ -11,7 +11,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ecgjax import collectives
 from ecgjax.models.codebook import (
   Quantised,
   VQState,
@@ -21,6 +20,7 @@ from ecgjax.models.codebook import (
   vq_lookup,
   wide,
 )
+from ecgjax.runtime import collectives
 
 STATS = ('segment', 'onehot')
 

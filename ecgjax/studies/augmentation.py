@@ -19,14 +19,12 @@ import time
 
 import numpy as np
 
-from ecgjax import evaluate
-from ecgjax import train as train_lib
-from ecgjax.data import labels as labels_lib
-from ecgjax.data import sources
-from ecgjax.evaluation import results as results_lib
-from ecgjax.studies import augmentation_fold as fold_lib
-from ecgjax.studies import augmentation_summary as summary_lib
-from ecgjax.studies import base
+from ecgjax import checkpoints, evaluate
+from ecgjax.data.batches import run_data
+from ecgjax.data.store import labels
+from ecgjax.generation import parents
+from ecgjax.report.results import assemble, read, write
+from ecgjax.studies import augmentation_fold, augmentation_summary, study
 from ecgjax.studies.augmentation_summary import (
   BASELINE,
   BEST,
@@ -35,8 +33,7 @@ from ecgjax.studies.augmentation_summary import (
   LATENT,
   PROBE,
 )
-from ecgjax.synthesis import parents
-from ecgjax.training import checkpoints
+from ecgjax.train import train_on
 
 OPERATORS = {
   'input_smote': 'input_smote', 'reconstruction': 'reconstruction',
@@ -46,7 +43,7 @@ OPERATORS = {
 ARMS = (BASELINE, *CLASSICAL, CONTROL, *LATENT, 'simulator', BEST)
 
 
-def make(config, data, workdir: pathlib.Path) -> base.Study:
+def make(config, data, workdir: pathlib.Path) -> study.Study:
   """Makes the study.
 
   Args:
@@ -55,7 +52,7 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
       `method`, the arm under test; `seeds`; `shared_codec`; `oversample`;
       `mixup`) and `pretrain` (fields of the runs `codec` and `prior`, and
       `augment`).
-    data: `data.sources.Data`.
+    data: `data.batches.run_data.Data`.
     workdir: of the study; folds, codecs and generated ECGs are in its `runs/`.
 
   Raises:
@@ -68,8 +65,8 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
   )
   config = config.copy_and_resolve_references()
   config.data.task = ','.join(classes)
-  data = sources.open_data(config.lock())
-  base.check_support(data.labelled['test'])
+  data = run_data.open_data(config.lock())
+  study.check_support(data.labelled['test'])
   arms = [arm for arm in ARMS if arm in options.arms]
   single = [arm for arm in arms if arm != BEST]
   grid = {f'{a}-seed{s}': (a, s) for s in options.seeds for a in single}
@@ -81,7 +78,7 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
     seed = options.seeds[0] if options.shared_codec else seed
     if seed not in folds:
       folds.clear()  # seeds come one after the other
-      folds[seed] = fold_lib.open_fold(config, data, runs, seed)
+      folds[seed] = augmentation_fold.open_fold(config, data, runs, seed)
     return folds[seed]
 
   def run_cell(name, folder):
@@ -91,11 +88,11 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
   def summarise(folders, seconds):
     folded = fold_of(options.seeds[0])
     best = best_arms(config, runs) if BEST in arms else ()
-    return summary_lib.summarise(
+    return augmentation_summary.summarise(
       config, folded, workdir, folders, arms, best, seconds
     )
 
-  return base.Study(tuple(grid), run_cell, summarise)
+  return study.Study(tuple(grid), run_cell, summarise)
 
 
 def check_arms(options) -> None:
@@ -130,9 +127,7 @@ def default_classes(train, count: int) -> tuple[str, ...]:
     train: `Split` with one class per statement.
     count: how many, at most.
   """
-  rhythm = {
-    x['code'] for x in labels_lib.scp_statements() if x['rhythm'] == '1'
-  }
+  rhythm = {x['code'] for x in labels.scp_statements() if x['rhythm'] == '1'}
   others = rhythm | parents.RHYTHM | {'NORM'}
   positives = (train.columns['label'] * train.columns['label_mask']).sum(axis=0)
   found = [
@@ -152,10 +147,10 @@ def arm_fields(config, fold, runs, arm: str, seed: int) -> dict:
     extra = tuple(
       folder for c in changes for folder in c.get('data', {}).get('extra', ())
     )
-    merged = fold_lib.changed(*changes)
-    return fold_lib.changed(merged, {'data': {'extra': extra}})
+    merged = augmentation_fold.changed(*changes)
+    return augmentation_fold.changed(merged, {'data': {'extra': extra}})
   if arm in OPERATORS:
-    folder = fold_lib.generate(config, fold, runs, arm, OPERATORS[arm])
+    folder = augmentation_fold.generate(config, fold, runs, arm, OPERATORS[arm])
     return {'data': {'extra': (str(folder),)}}
   return {
     'none': {},
@@ -174,7 +169,7 @@ def best_arms(config, runs) -> tuple[str, str]:
     means = {
       arm: np.mean(
         [
-          results_lib.read(runs / f'{arm}-seed{seed}' / 'results.json')[
+          read(runs / f'{arm}-seed{seed}' / 'results.json')[
             'validation_macro_auroc'
           ]
           for seed in config.study.seeds
@@ -191,8 +186,8 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
   started = time.monotonic()
   data = fold.data
   fields = arm_fields(config, fold, runs, arm, seed)
-  run = fold_lib.run_config(config, {'seed': seed}, fields)
-  trained = train_lib.train_on(run, folder / 'run', data, folder.name)
+  run = augmentation_fold.run_config(config, {'seed': seed}, fields)
+  trained = train_on(run, folder / 'run', data, folder.name)
   state, step = evaluate.choose_state(run, trained)
   scores = {
     arm: tuple(
@@ -207,24 +202,26 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
       evaluate.predict_split(
         trained, trained.initial, data.labelled[split], PROBE
       ).features
-      for split in sources.SPLITS
+      for split in run_data.SPLITS
     ]
     scores[PROBE] = evaluate.probe_scores(
       config.probe.recipe, *features, data.labelled
     )
   else:
-    scores |= summary_lib.read_scores(runs / f'{BASELINE}-seed{seed}')
+    scores |= augmentation_summary.read_scores(runs / f'{BASELINE}-seed{seed}')
   extra = {}
   if arm in OPERATORS and seed == fold.seed:
-    extra['fidelity'] = fold_lib.fidelity_of(
+    extra['fidelity'] = augmentation_fold.fidelity_of(
       fold, runs / f'{BASELINE}-seed{seed}' / 'run', run
     )
   evaluation, _ = evaluate.compare_arms(config, scores, data.labelled, arm)
-  summary_lib.write_scores(folder, scores)
+  augmentation_summary.write_scores(folder, scores)
   metadata = trained.checkpointer.metadata(step)
-  results = results_lib.assemble(
+  results = assemble(
     evaluation,
-    **base.facts(config, data, config.study.method, time.monotonic() - started),
+    **study.facts(
+      config, data, config.study.method, time.monotonic() - started
+    ),
     seed=seed,
     step=step,
     hashes={
@@ -236,4 +233,4 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
     validation_macro_auroc=metadata['metrics']['validation_macro_auroc'],
     **extra,
   )
-  results_lib.write(folder / 'results.json', results)
+  write(folder / 'results.json', results)

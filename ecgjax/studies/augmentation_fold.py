@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import config as config_lib
-from ecgjax import evaluate, restored
-from ecgjax import leads as leads_lib
-from ecgjax import train as train_lib
-from ecgjax.data import extra, input_pipeline, sources
-from ecgjax.data import splits as splits_lib
-from ecgjax.data import table as table_lib
-from ecgjax.evaluation import fidelity, reconstruction
-from ecgjax.evaluation import results as results_lib
-from ecgjax.models import vqvae
-from ecgjax.studies import base
-from ecgjax.synthesis import generate as generate_lib
-from ecgjax.synthesis import makers
+from ecgjax import evaluate
+from ecgjax.config import from_json, to_json
+from ecgjax.data.batches import extra, run_data, stream
+from ecgjax.data.store import records, splits
+from ecgjax.ecg import leads
+from ecgjax.generation import operators
+from ecgjax.generation.generate import generate_for
+from ecgjax.metrics import fidelity, reconstruction
+from ecgjax.model import restore_model
+from ecgjax.models.codec import make_codec
+from ecgjax.report import results
+from ecgjax.studies import study
+from ecgjax.train import train_on
 
 _LARGEST = 300  # ECGs of a set whose fidelity is measured
 
@@ -34,7 +34,7 @@ class Fold(NamedTuple):
   """
 
   seed: int
-  data: sources.Data
+  data: run_data.Data
   manifest: dict
 
 
@@ -54,8 +54,8 @@ def changed(*fields: dict) -> dict:
 
 def run_config(config, *changes: dict, without=()):
   """Config of a run of the study, with nested changes."""
-  run = base.run_config(config, without)
-  return config_lib.from_json(changed(config_lib.to_json(run), *changes))
+  run = study.run_config(config, without)
+  return from_json(changed(to_json(run), *changes))
 
 
 def open_fold(config, data, runs: pathlib.Path, seed: int) -> Fold:
@@ -70,8 +70,8 @@ def open_fold(config, data, runs: pathlib.Path, seed: int) -> Fold:
   train = data.labelled['train']
   ids = train.record_ids
   if config.study.positives:
-    table = table_lib.read_table(data.builder, 'train')
-    manifest = splits_lib.rare_subset(
+    table = records.read_table(data.builder, 'train')
+    manifest = splits.rare_subset(
       ids,
       table['patient_id'][train.position],
       train.columns['label'] * train.columns['label_mask'],
@@ -79,24 +79,24 @@ def open_fold(config, data, runs: pathlib.Path, seed: int) -> Fold:
       seed=seed,
       positives=config.study.positives,
     )
-    train = input_pipeline.open_split(
+    train = stream.open_split(
       data.builder, 'train', config, records=manifest['record_ids']
     )
   else:
-    manifest = splits_lib.manifest(ids, seed=seed)
-  splits_lib.write_manifest(manifest, runs / f'fold-seed{seed}.json')
+    manifest = splits.manifest(ids, seed=seed)
+  splits.write_manifest(manifest, runs / f'fold-seed{seed}.json')
   data = data._replace(
     labelled=data.labelled | {'train': train},
-    manifest_hash=splits_lib.manifest(train.record_ids)['sha256'],
+    manifest_hash=splits.manifest(train.record_ids)['sha256'],
   )
   return Fold(seed, data, manifest)
 
 
-def open_for(run, fold: Fold) -> sources.Data:
+def open_for(run, fold: Fold) -> run_data.Data:
   """The fold as another run sees it: its leads, labels and all its records."""
   ids = fold.manifest['record_ids']
-  data = sources.open_data(run, ids)
-  train = input_pipeline.open_split(
+  data = run_data.open_data(run, ids)
+  train = stream.open_split(
     data.builder, 'train', run, records=ids, keep_unlabelled=True
   )
   return data._replace(splits=data.splits | {'train': train})
@@ -107,23 +107,21 @@ def train_codec(config, fold: Fold, runs: pathlib.Path) -> pathlib.Path:
   folder = runs / f'codec-seed{fold.seed}'
   if (folder / 'reconstruction.json').is_file():
     return folder
-  fields = config_lib.to_json(config.pretrain.codec)
+  fields = to_json(config.pretrain.codec)
   run = run_config(config, fields, {'seed': fold.seed}, without=('supervised',))
   data = open_for(run, fold)
-  trained = train_lib.train_on(run, folder, data, folder.name)
+  trained = train_on(run, folder, data, folder.name)
   predict = evaluate.compiled_predict(trained.method, trained.contract)
   state = trained.state
   coded = reconstruction.reconstruct(
     functools.partial(predict, state.params, state.model_state),
     trained.contract,
-    input_pipeline.eval_batches(
-      data.labelled['validation'], evaluate.BATCH_SIZE
-    ),
+    stream.eval_batches(data.labelled['validation'], evaluate.BATCH_SIZE),
   )
   found = reconstruction.summarise(
-    coded, trained.contract.rate, vqvae.make_codec(run).num_codes
+    coded, trained.contract.rate, make_codec(run).num_codes
   )
-  results_lib.write_text(
+  results.write_text(
     folder / 'reconstruction.json', json.dumps(found, indent=1) + '\n'
   )
   return folder
@@ -132,12 +130,12 @@ def train_codec(config, fold: Fold, runs: pathlib.Path) -> pathlib.Path:
 def train_prior(config, fold: Fold, runs: pathlib.Path) -> pathlib.Path:
   """Trains the prior of a fold; its work folder."""
   folder = runs / f'prior-seed{fold.seed}'
-  fields = config_lib.to_json(config.pretrain.prior)
+  fields = to_json(config.pretrain.prior)
   codec = {'prior': {'codec': str(train_codec(config, fold, runs))}}
   run = run_config(
     config, fields, codec, {'seed': fold.seed}, without=('supervised',)
   )
-  train_lib.train_on(run, folder, open_for(run, fold), folder.name)
+  train_on(run, folder, open_for(run, fold), folder.name)
   return folder
 
 
@@ -154,21 +152,21 @@ def generate(
   if (folder / extra.SUMMARY).is_file():
     return folder
   options = {'operator': operator}
-  if operator in makers.WITH_CODEC:
+  if operator in operators.WITH_CODEC:
     options['codec'] = str(train_codec(config, fold, runs))
-  if operator in makers.WITH_PRIOR:
+  if operator in operators.WITH_PRIOR:
     options['prior'] = str(train_prior(config, fold, runs))
   if operator != 'simulator':
     teacher = runs / f'class_weights-seed{fold.seed}' / 'run'
     options['teacher'] = str(teacher)
   run = run_config(
     config,
-    config_lib.to_json(config.pretrain.augment),
+    to_json(config.pretrain.augment),
     {'augment': options, 'seed': fold.seed},
     without=('supervised',),
   )
   data = open_for(run, fold)
-  return generate_lib.generate_for(run, data, folder)
+  return generate_for(run, data, folder)
 
 
 def fidelity_of(fold: Fold, encoder: pathlib.Path, run) -> dict:
@@ -177,14 +175,14 @@ def fidelity_of(fold: Fold, encoder: pathlib.Path, run) -> dict:
   Args:
     fold: the training fold.
     encoder: work folder of the classifier whose features are compared.
-    run: config of a classifier with one folder in `data.extra`.
+    run: config of a classifier with one folder in `data.batches.extra`.
 
   Returns:
     See `fidelity.summarise`.
   """
-  model = restored.restore_model(encoder)
+  model = restore_model(encoder)
   data = fold.data
-  table = table_lib.read_table(data.builder, 'train')
+  table = records.read_table(data.builder, 'train')
   train, train_rows = _real(model, data.labelled['train'])
   held_out, _ = _real(model, data.labelled['validation'])
   (split,) = extra.open_extra(run, data)
@@ -234,7 +232,7 @@ def _features(model, split) -> np.ndarray:
 
 def _millivolts(split, rows) -> np.ndarray:
   """[n, L, 12] of a split opened with all twelve leads."""
-  if split.leads != leads_lib.indices(leads_lib.LEADS):
+  if split.leads != leads.indices(leads.LEADS):
     raise ValueError(
       'config.data.leads: a study of augmentation needs all twelve leads, in '
       'their order'

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from ecgjax import config as config_lib
-from ecgjax.data import order
-from ecgjax.evaluation import arms as arms_lib
-from ecgjax.evaluation import augmentation, readers_table, report
-from ecgjax.evaluation import metrics as metrics_lib
-from ecgjax.evaluation import results as results_lib
-from ecgjax.studies import augmentation_fold as fold_lib
-from ecgjax.studies import base
+from ecgjax.config import to_json
+from ecgjax.data.batches import shuffle
+from ecgjax.evaluators import human_readers
+from ecgjax.metrics import compare_arms
+from ecgjax.metrics.metrics import f1_thresholds
+from ecgjax.report import augmentation, page
+from ecgjax.report.results import assemble, read, write_text
+from ecgjax.studies import augmentation_fold, study
 
 logger = logging.getLogger(__name__)
 PROBE, BASELINE, CONTROL = 'random_probe', 'none', 'reconstruction'
@@ -72,8 +72,7 @@ def summarise(
   """
   options, data = config.study, fold.data
   records = {
-    name: results_lib.read(folder / 'results.json')
-    for name, folder in folders.items()
+    name: read(folder / 'results.json') for name, folder in folders.items()
   }
   # Of this process, or of all cells where some were there before.
   seconds = max(seconds, sum(r['wall_seconds'] for r in records.values()))
@@ -92,15 +91,13 @@ def summarise(
     'class_names': data.labelled['test'].class_names,
     'label_mask': test['label_mask'],
     'thresholds': {
-      arm: metrics_lib.f1_thresholds(
-        validation['label'], pair[0], validation['label_mask']
-      )
+      arm: f1_thresholds(validation['label'], pair[0], validation['label_mask'])
       for arm, pair in stacked.items()
     },
   }
   latent = [arm for arm in arms if arm in (*LATENT, BEST)]
   rival = best_rival(records, arms, options.seeds)
-  evaluation = arms_lib.evaluate_arms(
+  evaluation = compare_arms.evaluate_arms(
     **predictions,
     method=options.method,
     baseline=BASELINE,
@@ -109,7 +106,7 @@ def summarise(
     margin=options.margin,
   )
   first = records[f'{options.method}-seed{options.seeds[0]}']
-  found = fold_lib.describe(fold, workdir / 'runs', arms)
+  found = augmentation_fold.describe(fold, workdir / 'runs', arms)
   generated = list(found['generated'])
   found |= {
     'conclusions': augmentation.conclude(evaluation, latent),
@@ -121,30 +118,30 @@ def summarise(
   if rival:
     found['notes'].append(f'Best arm without a codec on validation: {rival}.')
   readers = judge_readers(config, stacked[options.method], data)
-  results = results_lib.assemble(
+  results = assemble(
     evaluation,
-    **base.facts(config, data, config.study.method, seconds),
+    **study.facts(config, data, config.study.method, seconds),
     seed=options.seeds[0],
     step=config.num_steps,
     hashes=first['hashes'],
     examples_per_second=first['examples_per_second'],
     seeds=list(options.seeds),
     augmentation=found,
-    study=config_lib.to_json(options),
+    study=to_json(options),
     budget=budget(config),
     **({'readers': readers} if readers else {}),
   )
   text = augmentation.markdown(results)
-  results_lib.write_text(workdir / 'results.md', text + '\n')
+  write_text(workdir / 'results.md', text + '\n')
   claims = augmentation.claims(results)
-  section = report.Section(
+  section = page.Section(
     'Augmentation',
     [
       *claims, results['budget'], *found['notes'],
       *augmentation.augmentation_tables(results),
     ],
   )  # fmt: skip
-  report.write_report(
+  page.write_report(
     workdir / 'report.html',
     results,
     title=f'Augmentation of rare classes on {config.data.name}',
@@ -192,17 +189,15 @@ def judge_readers(config, scores, data) -> dict | None:
     return None
   test, validation = data.labelled['test'], data.labelled['validation'].columns
   own, theirs = (side.mean(axis=0) for side in scores)
-  readers = readers_table.read_readers(
+  readers = human_readers.read_readers(
     config.study.readers_csv, test.record_ids, test.class_names
   )
   return {
     'arm': config.study.method,
-    **readers_table.compare_readers(
+    **human_readers.compare_readers(
       readers,
       theirs,
-      metrics_lib.f1_thresholds(
-        validation['label'], own, validation['label_mask']
-      ),
+      f1_thresholds(validation['label'], own, validation['label_mask']),
       test.columns['label'],
       test.columns['patient'],
       test.class_names,
@@ -238,7 +233,7 @@ def notes(config, found, data, best: Sequence[str]) -> list[str]:
       f'{found["codec"]["codebook"]["num_codes"]}, usage {stage["usage"]:.2f}.'
     )
   share, train = config.study.oversample, data.labelled['train'].columns
-  repeats = order.repeats(train['label'], train['label_mask'], share)
+  repeats = shuffle.repeats(train['label'], train['label_mask'], share)
   if 'oversampling' in config.study.arms and repeats.max() == 1:
     lines.append(
       f'The arm oversampling repeats nothing: every class has about the share '

@@ -17,28 +17,28 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from ecgjax import config as config_lib
-from ecgjax import evaluate, evaluate_attribution, restored
-from ecgjax import train as train_lib
-from ecgjax.data import input_pipeline, ludb_waves, sources
-from ecgjax.data import splits as splits_lib
-from ecgjax.evaluation import (
-  attribution,
-  efficiency_tables,
-  label_efficiency,
-  report,
-  tables,
-)
-from ecgjax.evaluation import results as results_lib
-from ecgjax.studies import base, label_subsets
-from ecgjax.training import checkpoints
+from ecgjax import checkpoints, evaluate
+from ecgjax.config import to_json
+from ecgjax.data.batches import run_data, stream
+from ecgjax.data.raw import ludb_waves
+from ecgjax.data.store import splits
+from ecgjax.evaluators.attribution import TITLES, measure_shares
+from ecgjax.metrics import attribution, label_efficiency
+from ecgjax.model import restore_model
+from ecgjax.report import attribution as attribution_report
+from ecgjax.report import efficiency_tables, page, tables
+from ecgjax.report import results as results_lib
+from ecgjax.runtime.resolve import choose
+from ecgjax.studies import label_subsets
+from ecgjax.studies import study as study_lib
+from ecgjax.train import train_on
 
 logger = logging.getLogger(__name__)
 ARMS = ('random_probe', 'scratch', 'probe', 'finetune')
 LOOKING = ('finetune', 'scratch')  # whose attributions are measured
 
 
-def make(config, data, workdir: pathlib.Path) -> base.Study:
+def make(config, data, workdir: pathlib.Path) -> study_lib.Study:
   """Makes the study.
 
   Args:
@@ -50,7 +50,7 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
       `ludb_dir`, on LUDB; `validation`: 'budget' counts the labels of
       validation, see `label_subsets`, 'full' gives all of them to every
       cell; `margin` of macro AUROC within which equality may be claimed.
-    data: `data.sources.Data`.
+    data: `data.batches.run_data.Data`.
     workdir: of the study; pretrainings are kept in its `runs/`.
 
   Raises:
@@ -59,12 +59,12 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
   subsets = label_subsets.subset_sizes(
     config.study, len(data.labelled['train'])
   )
-  config_lib.choose(
+  choose(
     'config.study.validation',
     config.study.validation,
     dict.fromkeys(('budget', 'full')),
   )
-  base.check_support(data.labelled['test'])
+  study_lib.check_support(data.labelled['test'])
   if config.study.ludb_dir:
     ludb_waves.read_diagnoses(config.study.ludb_dir)
   grid = {
@@ -83,7 +83,7 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
   def summarise(folders, seconds):
     return _summarise(config, data, workdir, folders, seconds)
 
-  return base.Study(tuple(grid), run_cell, summarise)
+  return study_lib.Study(tuple(grid), run_cell, summarise)
 
 
 class _Encoders:
@@ -91,12 +91,10 @@ class _Encoders:
 
   def __init__(self, config, data, runs: pathlib.Path, seed: int):
     self.folder = runs / f'pretrain-seed{seed}'
-    fields = config_lib.to_json(config.pretrain)
+    fields = to_json(config.pretrain)
     fields |= {'seed': seed, 'eval_every': 0, 'patience': 0}
-    run = base.run_config(config, ('supervised',), **fields)
-    trained = train_lib.train_on(
-      run, self.folder, data, f'pretrain seed {seed}'
-    )
+    run = study_lib.run_config(config, ('supervised',), **fields)
+    trained = train_on(run, self.folder, data, f'pretrain seed {seed}')
     # The step that `init_from` takes from this run.
     state, _ = evaluate.choose_state(run, trained)
     self.digest = checkpoints.digest([state.params, state.model_state])
@@ -116,19 +114,19 @@ class _Encoders:
 def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
   """All arms on one label subset; writes its manifest and results."""
   started = time.monotonic()
-  manifest = splits_lib.label_subset(
+  manifest = splits.label_subset(
     *label_subsets.arguments(data, 'train'), seed=seed, **size
   )
   held_out = label_subsets.validation_manifest(config.study, data, seed, size)
   chosen = {'train': manifest, 'validation': held_out}
-  splits_lib.write_manifest(manifest, folder / 'manifest.json')
-  splits_lib.write_manifest(held_out, folder / 'validation_manifest.json')
+  splits.write_manifest(manifest, folder / 'manifest.json')
+  splits.write_manifest(held_out, folder / 'validation_manifest.json')
   rows = {
     name: np.isin(data.labelled[name].record_ids, one['record_ids'])
     for name, one in chosen.items()
   }
   subsets = {
-    name: input_pipeline.open_split(
+    name: stream.open_split(
       data.builder, name, config, records=one['record_ids']
     )
     for name, one in chosen.items()
@@ -144,7 +142,7 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
       data.labelled,
     )
   for arm, init_from in (('scratch', ''), ('finetune', str(encoders.folder))):
-    scores[arm] = base.train_classifier(
+    scores[arm] = study_lib.train_classifier(
       config,
       data,
       folder,
@@ -159,16 +157,16 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
   results_lib.write_predictions(folder / 'predictions.npz', **predictions)
   if config.study.attribution:
     models = {
-      arm: restored.restore_model(base.best_run(config, folder, arm))
+      arm: restore_model(study_lib.best_run(config, folder, arm))
       for arm in LOOKING
     }
     method = models['finetune'].method  # one program for both
     models = {k: model._replace(method=method) for k, model in models.items()}
-    shares = evaluate_attribution.measure_shares(models, config.study.ludb_dir)
+    shares = measure_shares(models, config.study.ludb_dir)
     results_lib.write_text(folder / 'attribution.json', json.dumps(shares))
   results = results_lib.assemble(
     evaluation,
-    **base.facts(
+    **study_lib.facts(
       config, data, config.pretrain.method, time.monotonic() - started
     ),
     seed=seed,
@@ -256,7 +254,7 @@ def _summarise(
   last = records[names[-1], seeds[0]]
   results = results_lib.assemble(
     evaluation,
-    **base.facts(config, data, config.pretrain.method, seconds),
+    **study_lib.facts(config, data, config.pretrain.method, seconds),
     seed=seeds[0],
     step=config.num_steps,
     hashes=last['hashes'],
@@ -264,7 +262,7 @@ def _summarise(
     seeds=list(seeds),
     label_efficiency=efficiency,
     study={
-      k: v for k, v in config_lib.to_json(config.study).items()
+      k: v for k, v in to_json(config.study).items()
       if k != 'ludb_dir'
     },
     budget=budget(config),
@@ -280,14 +278,14 @@ def _summarise(
   results_lib.write_text(workdir / 'results.md', text + '\n')
   test = data.labelled['test']
   predictions = {**common, 'arms': largest, 'thresholds': thresholds}
-  mistakes = report.confident_errors(
+  mistakes = page.confident_errors(
     common['labels'],
     largest['finetune'].mean(axis=0),
     thresholds['finetune'].mean(axis=0),
     label_mask=common['label_mask'],
   )
-  load = lambda row: sources.load_recording(data, 'test', test.record_ids[row])
-  report.write_report(
+  load = lambda row: run_data.load_recording(data, 'test', test.record_ids[row])
+  page.write_report(
     workdir / 'report.html',
     results,
     title=f'Label efficiency of {config.pretrain.method}',
@@ -295,7 +293,7 @@ def _summarise(
     efficiency=efficiency,
     sections=[
       *sections,
-      report.errors_section(mistakes, test.class_names, load),
+      page.errors_section(mistakes, test.class_names, load),
     ],
   )
   logger.info('%s', text)
@@ -325,14 +323,14 @@ def _attribution(config, names, cells, sizes):
     'reference: the share of time and of |signal| inside the same waves.'
   ]
   for examples, by_size in measured.items():
-    title = evaluate_attribution.TITLES[examples]
+    title = TITLES[examples]
     words = {f'{n} records': by_size[name] for n, name in zip(sizes, names)}
-    parts.append(attribution.size_table(words, title, LOOKING[0]))
+    parts.append(attribution_report.size_table(words, title, LOOKING[0]))
     for size, one in words.items():
-      parts += attribution.section(
+      parts += attribution_report.section(
         {examples: one}, {examples: f'{title}, {size}'}, first=LOOKING[0]
       ).parts
-  return measured, report.Section('Where the classifiers look', parts)
+  return measured, page.Section('Where the classifiers look', parts)
 
 
 def budget(config) -> str:

@@ -1,13 +1,12 @@
 """Which labels a cell of a label-efficiency study may use.
 
-Subsets are nested and stratified by `data.splits`, for a seed the same in every
-arm; of training, and of validation in the same share.
+Subsets are nested and stratified by `data.store.splits`, for a seed the same in
+every arm; of training, and of validation in the same share.
 """
 
 import numpy as np
 
-from ecgjax.data import splits as splits_lib
-from ecgjax.data import table as table_lib
+from ecgjax.data.store import records, splits
 
 
 def subset_sizes(study, num_labelled: int) -> list[tuple[str, dict]]:
@@ -42,7 +41,7 @@ def subset_sizes(study, num_labelled: int) -> list[tuple[str, dict]]:
 def arguments(data, name: str) -> tuple:
   """Of `splits.label_subset`: ids, patients, labels and their names."""
   split = data.labelled[name]
-  table = table_lib.read_table(data.builder, name)
+  table = records.read_table(data.builder, name)
   return (
     split.record_ids, table['patient_id'][split.position],
     split.columns['label'], split.class_names,
@@ -68,14 +67,14 @@ def validation_manifest(study, data, seed: int, size: dict) -> dict:
   """
   given = arguments(data, 'validation')
   if study.validation == 'full' or size.get('fraction') == 1:
-    return splits_lib.label_subset(*given, seed=seed, fraction=1.0)
+    return splits.label_subset(*given, seed=seed, fraction=1.0)
   if 'num_records' in size:
     total, own = (len(data.labelled[x]) for x in ('train', 'validation'))
     share = max(1, int(size['num_records'] * own / total + 0.5))
     size = {'num_records': share}
-  manifest = splits_lib.label_subset(*given, seed=seed, **size)
+  manifest = splits.label_subset(*given, seed=seed, **size)
   columns = data.labelled['validation'].columns
-  order = splits_lib.stratified_order(*given[:3], seed)
+  order = splits.stratified_order(*given[:3], seed)
   known = columns['label_mask'][order] > 0
   positive = columns['label'][order] > 0
   sides = (positive & known, ~positive & known)
@@ -87,5 +86,5 @@ def validation_manifest(study, data, seed: int, size: dict) -> dict:
     )
   least = int(both.any(axis=1).argmax()) + 1
   if least > manifest['num_records']:
-    manifest = splits_lib.label_subset(*given, seed=seed, num_records=least)
+    manifest = splits.label_subset(*given, seed=seed, num_records=least)
   return manifest

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ecgjax import config as config_lib
-from ecgjax import evaluate, evaluate_checkpoint, evaluate_identity, restored
-from ecgjax import train as train_lib
-from ecgjax.evaluation import arms as arms_lib
-from ecgjax.evaluation import report
-from ecgjax.evaluation import results as results_lib
-from ecgjax.studies import base
+from ecgjax import evaluate, evaluate_checkpoint, train
+from ecgjax.config import from_json, to_json
+from ecgjax.evaluators import identity
+from ecgjax.metrics import compare_arms
+from ecgjax.model import restore_model, untrained
+from ecgjax.report import page
+from ecgjax.report.results import assemble, read, read_predictions, write
+from ecgjax.studies import study
 
 logger = logging.getLogger(__name__)
 METHODS = ('lcd', 'longitudinal', 'supervised')
@@ -28,14 +29,14 @@ _SAME = (
 )  # fmt: skip
 
 
-def make(config, data, workdir: pathlib.Path) -> base.Study:
+def make(config, data, workdir: pathlib.Path) -> study.Study:
   """Makes the study.
 
   Args:
     config: of the run, with `study`: `seeds`, `margin` of the equivalence test
       of macro AUROC, and, where checkpoints are judged on another data set too,
       `evaluation`, a config as of `configs/evaluate.py`.
-    data: `data.sources.Data`.
+    data: `data.batches.run_data.Data`.
     workdir: of the study; `results.json` and, of the other data set,
       `eval_<dataset>.json` are written there.
 
@@ -47,51 +48,49 @@ def make(config, data, workdir: pathlib.Path) -> base.Study:
       f'config.method is {config.method!r}; a study of seeds knows '
       f'{", ".join(METHODS)}'
     )
-  base.check_support(data.labelled['test'])
+  study.check_support(data.labelled['test'])
   seeds = {f'seed{seed}': seed for seed in config.study.seeds}
   other = config.study.get('evaluation')
 
   def run_cell(name, folder):
     run = run_of(config, seeds[name])
-    results = train_lib.train_and_evaluate(run, folder / 'run')
+    results = train.train_and_evaluate(run, folder / 'run')
     if other is not None:
       evaluate_checkpoint.evaluate_checkpoint(
         judged(other, folder / 'run'), folder / 'run'
       )
-    results_lib.write(folder / 'results.json', results)
+    write(folder / 'results.json', results)
 
   def summarise(folders, seconds):
     runs = [folder / 'run' for folder in folders.values()]
     if other is not None:
       name = f'eval_{other.data.name}'
       results, _ = summarise_runs(config, runs, f'{name}.json', f'{name}.npz')
-      results_lib.write(workdir / f'{name}.json', results)
+      write(workdir / f'{name}.json', results)
       logger.info('%s', evaluate.summary(results))
     results, predictions = summarise_runs(config, runs)
     if config.method == 'longitudinal':
       results['identity'] = identity_of(config, data, runs)
-      headline = evaluate_identity.headline(results['identity'])
+      headline = identity.headline(results['identity'])
       results['metrics'] |= headline
-    report.write_report(
-      workdir / 'report.html', results, predictions=predictions
-    )
+    page.write_report(workdir / 'report.html', results, predictions=predictions)
     logger.info('%s', evaluate.summary(results))
     return results
 
-  return base.Study(tuple(seeds), run_cell, summarise)
+  return study.Study(tuple(seeds), run_cell, summarise)
 
 
 def run_of(config, seed: int):
   """The config of one run."""
-  fields = config_lib.to_json(config)
+  fields = to_json(config)
   fields.pop('study')
-  return config_lib.from_json(fields | {'mode': 'train', 'seed': seed})
+  return from_json(fields | {'mode': 'train', 'seed': seed})
 
 
 def judged(other, run: pathlib.Path):
   """The config that judges a run on another data set."""
-  fields = config_lib.to_json(other)
-  return config_lib.from_json(fields | {'init_from': str(run)})
+  fields = to_json(other)
+  return from_json(fields | {'init_from': str(run)})
 
 
 def summarise_runs(
@@ -113,10 +112,8 @@ def summarise_runs(
   Raises:
     ValueError: if the runs are of different test records or arms.
   """
-  records = [results_lib.read(run / results_name) for run in runs]
-  stored = [
-    results_lib.read_predictions(run / predictions_name) for run in runs
-  ]
+  records = [read(run / results_name) for run in runs]
+  stored = [read_predictions(run / predictions_name) for run in runs]
   first, last = records[0], stored[0]
   for run, record, one in zip(runs, records, stored):
     same = all(record[field] == first[field] for field in _SAME)
@@ -131,7 +128,7 @@ def summarise_runs(
     for part in ('arms', 'thresholds')
   }  # fmt: skip
   arms = predictions['arms']
-  evaluation = arms_lib.evaluate_arms(
+  evaluation = compare_arms.evaluate_arms(
     **predictions,
     method=next(a for a in ('finetune', 'scratch', 'probe') if a in arms),
     comparisons=[tuple(pair.split('-')) for pair in first['differences']],
@@ -139,7 +136,7 @@ def summarise_runs(
     margin=config.study.margin,
   )
   mean = lambda field: float(np.mean([record[field] for record in records]))
-  results = results_lib.assemble(
+  results = assemble(
     evaluation,
     **{field: first[field] for field in _SAME},
     seed=first['seed'],
@@ -157,11 +154,11 @@ def summarise_runs(
 
 
 def identity_of(config, data, runs: Sequence[pathlib.Path]) -> Mapping:
-  """`evaluate_identity` over all seeds, from their checkpoints."""
-  features = {evaluate_identity.BASELINE: [], evaluate_identity.METHOD: []}
+  """`evaluators.identity` over all seeds, from their checkpoints."""
+  features = {identity.BASELINE: [], identity.METHOD: []}
   for run in runs:
-    trained = restored.restore_model(run)
-    models = zip(features, (restored.untrained(trained), trained))
+    trained = restore_model(run)
+    models = zip(features, (untrained(trained), trained))
     for arm, model in models:
       features[arm].append(
         {
@@ -169,7 +166,7 @@ def identity_of(config, data, runs: Sequence[pathlib.Path]) -> Mapping:
           for name, split in data.labelled.items()
         }
       )
-  return evaluate_identity.evaluate_identity(
+  return identity.evaluate_identity(
     {
       arm: {name: np.stack([one[name] for one in found]) for name in found[0]}
       for arm, found in features.items()

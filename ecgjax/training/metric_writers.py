@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from ecgjax import config as config_lib
+from ecgjax.checkpoints import best_mode
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def exhausted(config, workdir, step: int) -> bool:
   if not config.patience:
     return False
   rows = read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
-  sign = 1 if config_lib.best_mode(config.best_metric) == 'min' else -1
+  sign = 1 if best_mode(config.best_metric) == 'min' else -1
   values = [
     math.inf
     if row[config.best_metric] is None  # as `MetricWriter` has it

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import config as config_lib
-from ecgjax.inputs import InputContract
+from ecgjax import checkpoints
+from ecgjax.config import to_json
+from ecgjax.ecg.contract import InputContract
 from ecgjax.models import lead_encoder
-from ecgjax.training import checkpoints
 
 
 def check_contract(
@@ -56,7 +56,7 @@ def make_initialise(config) -> Callable:
       method or encoder differs.
   """
   arrays, metadata = checkpoints.load(config.init_from)
-  old, new = metadata['config']['model'], config_lib.to_json(config.model)
+  old, new = metadata['config']['model'], to_json(config.model)
   if old != new:
     raise ValueError(
       f'config.init_from: the encoder there is {old}, this config has {new}'

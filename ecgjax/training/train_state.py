@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ecgjax.methods.base import Method
+from ecgjax.methods.method import Method
 
 
 @struct.dataclass

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ecgjax import collectives
-from ecgjax.inputs import InputContract, to_model_input
-from ecgjax.methods.base import Method
+from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.methods.method import Method
+from ecgjax.runtime import collectives
 
 
 def make_train_step(

@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 
-from ecgjax import config as config_lib
+from ecgjax.config import PLACES, to_json
 
 
 def check(config, workdir) -> None:
@@ -19,7 +19,7 @@ def check(config, workdir) -> None:
   workdir = pathlib.Path(workdir)
   path = workdir / 'config.json'
   if path.is_file():
-    difference = first_difference(_read(path), config_lib.to_json(config))
+    difference = first_difference(_read(path), to_json(config))
     if difference:
       raise ValueError(
         f'{workdir} belongs to another config ({difference}); choose another '
@@ -40,7 +40,7 @@ def create(config, workdir) -> None:
     return
   workdir.mkdir(parents=True, exist_ok=True)
   temporary = path.with_suffix('.tmp')
-  text = json.dumps(config_lib.to_json(config), indent=2)
+  text = json.dumps(to_json(config), indent=2)
   temporary.write_text(text + '\n')
   os.replace(temporary, path)
 
@@ -87,9 +87,7 @@ def first_difference(old: dict, new: dict) -> str:
   """
 
   def rest(fields):
-    data = {
-      k: v for k, v in fields['data'].items() if k not in config_lib.PLACES
-    }
+    data = {k: v for k, v in fields['data'].items() if k not in PLACES}
     return fields | {'data': data}
 
   return _difference(rest(old), rest(new))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import leads as leads_lib
+from ecgjax.ecg import leads as leads_lib
 
 RATE = 500
 SECONDS = 10

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from ecgjax import leads as leads_lib
+from ecgjax.ecg import leads
 
 PTBXL_COLUMNS = (
   'ecg_id', 'patient_id', 'age', 'sex', 'recording_date', 'scp_codes',
@@ -24,7 +24,7 @@ def ecg(number: int, rate: float, seconds: float = 10) -> np.ndarray:
   size = rng.uniform(0.5, 1.2, (3, 8)) * [[0.1], [1.0], [0.25]]
   eight = waves @ size  # [T, 8]
   eight = eight + 0.01 * rng.standard_normal(eight.shape)
-  return leads_lib.from_independent(np, eight)
+  return leads.from_independent(np, eight)
 
 
 def write_record(
@@ -34,7 +34,7 @@ def write_record(
   suffix: str = '.dat',
   gain: float = 1000,
   baseline: int = 0,
-  names=leads_lib.LEADS,
+  names=leads.LEADS,
   comments=(),
 ):
   """Writes one WFDB record.
@@ -111,7 +111,7 @@ def write_ptbxl(folder, rows, rates=(100,), present=None):
         os.path.join(folder, name),
         ecg(row['ecg_id'], rate),
         rate,
-        names=[lead.upper() for lead in leads_lib.LEADS],
+        names=[lead.upper() for lead in leads.LEADS],
       )
 
 

@@ -7,18 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-import raw_corpora
 import scipy.signal
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import (
-  convert,
-  labels,
-  prepare,
-  ptbxl_signals,
-  splits,
-  validate,
-)
+from ecgjax.data.raw import ptbxl_signals
+from ecgjax.data.store import convert, labels, prepared, splits
+from ecgjax.ecg import leads
+from ecgjax.ecg.recording import REASONS
+from tests.data import raw_corpora
 
 ROWS = [raw_corpora.ptbxl_row(number) for number in range(1, 25)]
 
@@ -33,7 +28,7 @@ def raw_ptbxl(tmp_path_factory):
 @pytest.fixture(scope='module')
 def ptbxl(raw_ptbxl, tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('data'))
-  return prepare.build('ptbxl', folder, 100, raw_ptbxl)[0]
+  return prepared.build('ptbxl', folder, 100, raw_ptbxl)[0]
 
 
 def test_ptbxl_record_by_record(ptbxl):
@@ -90,7 +85,7 @@ def test_tfds_load_and_any_rate(ptbxl, raw_ptbxl):
   first = tfds.load('ptbxl', data_dir=folder, split='train')
   assert first.element_spec['ecg'].shape == (1000, 12)
   for rate in ('250', 204.8):
-    prepare.build('ptbxl', folder, rate, raw_ptbxl)
+    prepared.build('ptbxl', folder, rate, raw_ptbxl)
     name = f'{float(rate):g}hz'
     by_config = tfds.builder('ptbxl', config=name, data_dir=folder)
     by_name = tfds.builder(f'ptbxl/{name}', data_dir=folder)
@@ -107,10 +102,10 @@ def test_tfds_load_and_any_rate(ptbxl, raw_ptbxl):
 
 
 def test_workers_change_nothing(raw_ptbxl, ptbxl, tmp_path, monkeypatch):
-  from ecgjax.data import base
+  from ecgjax.data.store import builder as builder_lib
 
-  monkeypatch.setattr(base, 'RECORDS_PER_WORKER', 4)
-  other, built = prepare.build(
+  monkeypatch.setattr(builder_lib, 'RECORDS_PER_WORKER', 4)
+  other, built = prepared.build(
     'ptbxl', str(tmp_path), 100, raw_ptbxl, workers=2
   )
   assert built
@@ -139,7 +134,7 @@ def test_ptbxl_table_errors(changes, message, tmp_path):
   rows = [raw_corpora.ptbxl_row(1, **changes), *ROWS[1:18]]
   raw_corpora.write_ptbxl(tmp_path / 'raw', rows, present=())
   with pytest.raises(ValueError, match=message) as error:
-    prepare.build('ptbxl', str(tmp_path / 'data'), 100, str(tmp_path / 'raw'))
+    prepared.build('ptbxl', str(tmp_path / 'data'), 100, str(tmp_path / 'raw'))
   assert '\n' not in str(error.value)
   assert not (tmp_path / 'data').exists()
 
@@ -149,7 +144,7 @@ def test_path_in_the_table_cannot_leave_the_folder(tmp_path):
   rows = [raw_corpora.ptbxl_row(1, filename_lr='../x'), *ROWS[1:]]
   raw_corpora.write_ptbxl(tmp_path / 'raw', ROWS)
   raw_corpora.write_ptbxl(tmp_path / 'raw', rows, present=())
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'ptbxl', str(tmp_path / 'data'), 100, str(tmp_path / 'raw')
   )
   report = builder.info.metadata['report']
@@ -193,7 +188,7 @@ def ptbxl_csv(tmp_path_factory):
 
 
 def test_cinc2021(raw_cinc, ptbxl_csv, tmp_path):
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'cinc2021', str(tmp_path), 100, raw_cinc, ptbxl_csv=ptbxl_csv
   )
   found = raw_corpora.examples(builder)
@@ -245,7 +240,7 @@ def test_cinc2021_without_the_ptbxl_table(raw_cinc, tmp_path):
   import tensorflow_datasets as tfds
 
   sources = ('ptb-xl', 'georgia')
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'cinc2021', str(tmp_path), 250, raw_cinc, sources=sources
   )
   report = builder.info.metadata['report']
@@ -268,7 +263,7 @@ def test_cinc2021_without_the_ptbxl_table(raw_cinc, tmp_path):
 )
 def test_cinc2021_refuses(options, message, raw_cinc, tmp_path):
   with pytest.raises(ValueError, match=message):
-    prepare.build('cinc2021', str(tmp_path), 100, raw_cinc, **options)
+    prepared.build('cinc2021', str(tmp_path), 100, raw_cinc, **options)
 
 
 def test_rates():
@@ -279,12 +274,12 @@ def test_rates():
 
 
 def test_cutting_before_resampling_changes_nothing():
-  recording = convert.readers.Recording(
+  recording = convert.wfdb.Recording(
     np.rint(raw_corpora.ecg(7, 500, 30) * 1000).astype(np.int16),
     np.full(12, 1000.0),
     np.zeros(12),
     500.0,
-    leads_lib.LEADS,
+    leads.LEADS,
   )
   for rate, up, down in ((100, 1, 5), (204.8, 256, 625), (1000, 2, 1)):
     part, cut = convert.shorten(recording, rate)
@@ -297,19 +292,19 @@ def test_cutting_before_resampling_changes_nothing():
 
 def test_real_ptbxl(recordings, tmp_path):
   raw = str(recordings / 'ptbxl')
-  builder, _ = prepare.build('ptbxl', str(tmp_path), 100, raw)
+  builder, _ = prepared.build('ptbxl', str(tmp_path), 100, raw)
   report = builder.info.metadata['report']
   assert (report['records'], report['patients']) == (1987, 1850)
   assert report['rejected'] == {} and report['missing_file'] == 0
   assert report['splits'] == {'train': 1490, 'validation': 242, 'test': 255}
-  assert prepare.verify(builder) == report['splits']
+  assert prepared.verify(builder) == report['splits']
   _, example = raw_corpora.examples(builder)['1001']
   digital = np.fromfile(f'{raw}/records100/01000/01001_lr.dat', '<i2')
   np.testing.assert_array_equal(example['ecg'], digital.reshape(1000, 12))
 
 
 def test_real_ptbxl_at_500_hz(recordings):
-  builder = prepare.make_builder('ptbxl', '', 500)
+  builder = prepared.make_builder('ptbxl', '', 500)
   counts, _ = builder.examine(str(recordings / 'ptbxl'))
   report = counts.report()
   assert report['records'] == 488 and report['rejected'] == {}
@@ -317,7 +312,7 @@ def test_real_ptbxl_at_500_hz(recordings):
 
 
 def test_real_cinc2021(recordings):
-  builder = prepare.make_builder('cinc2021', '', 100)
+  builder = prepared.make_builder('cinc2021', '', 100)
   counts, plan = builder.examine(str(recordings / 'cinc2021'))
   report = counts.report()
   assert len(plan.everything()) == 60
@@ -328,10 +323,10 @@ def test_real_cinc2021(recordings):
 
 
 def test_reasons_do_not_overlap():
-  from ecgjax.data import tally
+  from ecgjax.data.store import build_report
 
-  assert not set(tally.LEFT_OUT) & set(validate.REASONS)
-  assert tally.MISSING_FILE in validate.REASONS
+  assert not set(build_report.LEFT_OUT) & set(REASONS)
+  assert build_report.MISSING_FILE in REASONS
 
 
 @pytest.fixture(scope='module')
@@ -347,7 +342,7 @@ def held_ptbxl(tmp_path_factory):
 
 
 def test_ptbxl_100_hz_from_either_signal(held_ptbxl, tmp_path):
-  build = lambda rate, *sources: prepare.build(
+  build = lambda rate, *sources: prepared.build(
     'ptbxl', str(tmp_path), rate, held_ptbxl, sources=sources
   )[0]
   fast = np.rint(1000 * raw_corpora.ecg(4, 500))
@@ -389,14 +384,14 @@ def test_ptbxl_100_hz_from_either_signal(held_ptbxl, tmp_path):
 )
 def test_ptbxl_has_three_signals(sources, tmp_path):
   with pytest.raises(ValueError, match='choose one of records100, records500'):
-    prepare.make_builder('ptbxl', str(tmp_path), 100, sources=sources)
+    prepared.make_builder('ptbxl', str(tmp_path), 100, sources=sources)
 
 
 def test_a_short_file_is_no_held_end(held_ptbxl, tmp_path):
   folder = shutil.copytree(held_ptbxl, tmp_path / 'raw')
   path = os.path.join(folder, ROWS[3]['filename_hr'])
   raw_corpora.write_record(path, raw_corpora.ecg(4, 500)[:4900], 500)
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'ptbxl', str(tmp_path / 'data'), 100, str(folder),
     sources=('records500-unheld',), max_rejected=0.1,
   )  # fmt: skip

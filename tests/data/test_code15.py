@@ -5,9 +5,12 @@ import csv
 import h5py
 import numpy as np
 import pytest
-import raw_corpora
 
-from ecgjax.data import array_files, base, code15, labels, prepare, splits
+from ecgjax.data import code15
+from ecgjax.data.raw import arrays
+from ecgjax.data.store import builder as builder_lib
+from ecgjax.data.store import labels, prepared, splits
+from tests.data import raw_corpora
 
 COLUMNS = (
   'exam_id', 'age', 'is_male', 'nn_predicted_age', '1dAVb', 'RBBB', 'LBBB',
@@ -78,7 +81,7 @@ def raw_dir(tmp_path_factory):
 
 
 def build(raw_dir, data_dir, rate=100, **options):
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'code15', str(data_dir), rate, str(raw_dir), max_rejected=0.5, **options
   )
   return builder
@@ -159,7 +162,7 @@ def test_labels(built):
 
 
 def test_workers_write_the_same(raw_dir, built, tmp_path, monkeypatch):
-  monkeypatch.setattr(base, 'RECORDS_PER_WORKER', 8)
+  monkeypatch.setattr(builder_lib, 'RECORDS_PER_WORKER', 8)
   builder = build(raw_dir, tmp_path / 'two', workers=2)
   one = sorted(built[0].data_path.glob('*tfrecord*'))
   two = sorted(builder.data_path.glob('*tfrecord*'))
@@ -176,7 +179,7 @@ def test_parts_of_real_recordings(recordings, tmp_path):
   tracings, table, natives = {}, [], {}
   for path in paths:
     exam = path.stem.rsplit('_', 1)[1]
-    native = array_files.read_code_mat(path.name, str(path.parent))
+    native = arrays.read_code_mat(path.name, str(path.parent))
     ecg = native.millivolts()
     first = (LENGTH - len(ecg)) // 2
     tracings[int(exam)] = np.zeros((LENGTH, 12), np.float32)
@@ -232,7 +235,7 @@ def test_bad_tables(changes, message, tmp_path):
 
 
 def test_no_table(tmp_path):
-  builder = prepare.make_builder('code15', str(tmp_path / 'data'), 100)
+  builder = prepared.make_builder('code15', str(tmp_path / 'data'), 100)
   with pytest.raises(ValueError, match='has no exams.csv'):
     builder.checked_plan(str(tmp_path))
   (tmp_path / 'exams.csv').write_text('exam_id,age\n')

@@ -8,9 +8,10 @@ import threading
 import zipfile
 
 import pytest
-import raw_corpora
 
-from ecgjax.data import download, prepare
+from ecgjax.data import prepare
+from ecgjax.data.raw import download
+from tests.data import raw_corpora
 
 FILES = {
   'RECORDS': b'training/a/A1\n',

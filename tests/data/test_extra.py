@@ -7,16 +7,11 @@ import types
 import ml_collections
 import numpy as np
 import pytest
-import tiny_dataset
 
-from ecgjax.data import (
-  extra,
-  generated,
-  input_pipeline,
-  order,
-  resident,
-  sources,
-)
+from ecgjax.data.batches import extra, run_data, shuffle, stream
+from ecgjax.data.batches import on_device as on_device_lib
+from ecgjax.data.store import generated
+from tests.data import tiny_dataset
 
 NUM_TRAIN, NUM_EXTRA, BATCH = 24, 7, 5
 SPLIT_HASH = 'ab' * 32
@@ -80,9 +75,7 @@ def builder(tmp_path_factory):
 
 def open_train(builder, streamed=False):
   size = 5 * tiny_dataset.LENGTH * 24 if streamed else 1 << 30
-  return input_pipeline.open_split(
-    builder, 'train', make_config(), window_bytes=size
-  )
+  return stream.open_split(builder, 'train', make_config(), window_bytes=size)
 
 
 def make_data(builder, **changes):
@@ -102,8 +95,8 @@ def joined(request, builder, folder):
 
 def epoch(split, **options):
   """The batches of one epoch, joined."""
-  steps = order.steps_per_epoch(len(split), BATCH)
-  batches = input_pipeline.train_batches(split, BATCH, seed=3, **options)
+  steps = shuffle.steps_per_epoch(len(split), BATCH)
+  batches = stream.train_batches(split, BATCH, seed=3, **options)
   batches = list(itertools.islice(batches, steps))
   return {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
 
@@ -132,16 +125,14 @@ def test_an_epoch_holds_every_row_once_whatever_reads_it(joined):
   children = found['ecg'][found['record'] >= NUM_TRAIN]
   assert len(children) >= NUM_EXTRA - 1
   assert (np.ptp(children, axis=(1, 2)) == 0).all()
-  arrays = resident.load(joined)
-  batches = resident.train_batches(joined, arrays, BATCH, seed=3)
-  whole = input_pipeline.train_batches(joined, BATCH, seed=3)
+  arrays = on_device_lib.load(joined)
+  batches = on_device_lib.train_batches(joined, arrays, BATCH, seed=3)
+  whole = stream.train_batches(joined, BATCH, seed=3)
   halves = [
-    input_pipeline.train_batches(
-      joined, 10, seed=3, process_index=h, process_count=2
-    )
+    stream.train_batches(joined, 10, seed=3, process_index=h, process_count=2)
     for h in range(2)
   ]
-  together = input_pipeline.train_batches(joined, 10, seed=3)
+  together = stream.train_batches(joined, 10, seed=3)
   for _ in range(3):
     ours, theirs = next(whole), next(batches)
     for name in ours:
@@ -151,7 +142,7 @@ def test_an_epoch_holds_every_row_once_whatever_reads_it(joined):
 
 
 def test_the_fingerprint_covers_generated_ecgs(builder, joined):
-  digest = lambda split: input_pipeline.fingerprint(split)['sha256']
+  digest = lambda split: stream.fingerprint(split)['sha256']
   assert digest(joined) != digest(open_train(builder))
 
 
@@ -180,20 +171,20 @@ def test_repeats_bring_rare_classes_to_the_share():
   label = np.zeros((1000, 3))
   label[:30, 0] = label[20:120, 1] = label[:, 2] = 1
   mask = np.ones_like(label)
-  found = order.repeats(label, mask, 0.1)
+  found = shuffle.repeats(label, mask, 0.1)
   # 0.1 * 970 / (30 * 0.9) = 3.6; class 1 has its 10 % already.
   assert found[:30].tolist() == [4] * 30 and (found[30:] == 1).all()
   share = (label[:, 0] @ found) / found.sum()
   assert share == pytest.approx(0.1, abs=0.015)
   mask[:25, 0] = 0  # what is not annotated is no positive
-  found = order.repeats(label, mask, 0.1)
+  found = shuffle.repeats(label, mask, 0.1)
   assert found[:25].tolist() == [1] * 25 and found[25] == 22
 
 
 def test_repeated_rows_are_a_pure_function_of_seed_and_epoch():
   position, window = np.arange(6) * 2, np.array([0, 0, 0, 1, 1, 1])
   repeats = np.array([1, 3, 1, 1, 1, 5])
-  rows = lambda **options: order.train_rows(
+  rows = lambda **options: shuffle.train_rows(
     position, window, 4, 7, repeats=repeats, **options
   )
   first, second = itertools.islice(rows(), 2)
@@ -207,8 +198,8 @@ def test_repeated_rows_are_a_pure_function_of_seed_and_epoch():
   # Copies are shuffled within their window, not read one after another.
   last = first.ravel()[np.isin(first.ravel(), (3, 4, 5))]
   assert np.diff(np.flatnonzero(last == 5)).max() > 1
-  plain = order.train_rows(position, window, 2, 7)
-  ones = order.train_rows(position, window, 2, 7, repeats=np.ones(6, int))
+  plain = shuffle.train_rows(position, window, 2, 7)
+  ones = shuffle.train_rows(position, window, 2, 7, repeats=np.ones(6, int))
   np.testing.assert_array_equal(next(plain), next(ones))
 
 
@@ -216,12 +207,12 @@ def test_generated_and_repeated_records_buy_no_updates(builder, joined):
   real = open_train(builder)
   config = make_config(oversample=0.6)
   for on_device in (False, True):
-    batches = sources.make_batches(
+    batches = run_data.make_batches(
       config, joined, real, real=real, on_device=on_device
     )
     assert batches.steps_per_epoch == NUM_TRAIN // BATCH
     label = joined.columns['label'] * joined.columns['label_mask']
-    repeats = order.repeats(label, joined.columns['label_mask'], 0.6)
+    repeats = shuffle.repeats(label, joined.columns['label_mask'], 0.6)
     assert set(repeats) > {1}
     read = itertools.islice(batches.train(0), repeats.sum() // BATCH)
     records = np.concatenate([np.asarray(batch['record']) for batch in read])
@@ -229,4 +220,4 @@ def test_generated_and_repeated_records_buy_no_updates(builder, joined):
     assert counts.sum() == repeats.sum() // BATCH * BATCH
     assert (counts <= repeats[np.argsort(joined.columns['record'])]).all()
   with pytest.raises(ValueError, match='oversample is 1.5; it is a share'):
-    sources.make_batches(make_config(oversample=1.5), joined, real)
+    run_data.make_batches(make_config(oversample=1.5), joined, real)

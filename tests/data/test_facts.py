@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import facts, ptbxl, readers, signal_rules
-from ecgjax.evaluation import amplitude_steps, facts_tables
+from ecgjax.data import facts, ptbxl
+from ecgjax.data.raw import amplitude_steps, signal_rules
+from ecgjax.ecg import leads
+from ecgjax.formats import wfdb
+from ecgjax.report import facts_tables
 from tests.data import raw_corpora
 
 ROWS = [raw_corpora.ptbxl_row(number) for number in range(1, 7)]
@@ -98,12 +100,12 @@ def test_bad_input_is_one_line(raw, capsys, dataset, folder, message):
 def test_ptbxl_500_hz_is_a_spline_with_a_held_end(recordings):
   """Every file is held; interpolation is looked for in every fortieth."""
   folder = str(recordings / 'ptbxl')
-  independent = list(leads_lib.indices(leads_lib.INDEPENDENT_LEADS))
+  independent = list(leads.indices(leads.INDEPENDENT_LEADS))
   with open(recordings / 'ptbxl' / ptbxl.TABLE, newline='') as file:
     rows = [r for r in csv.DictReader(file) if r['has_500hz'] == '1']
   assert len(rows) > 400
   for k, row in enumerate(rows):
-    samples = readers.read_wfdb(row['filename_hr'], folder).samples
+    samples = wfdb.read_wfdb(row['filename_hr'], folder).samples
     assert 45 <= signal_rules.held_samples(samples) <= 60
     if k % 40 == 0:
       some = samples[:, independent].astype(int)
@@ -111,7 +113,7 @@ def test_ptbxl_500_hz_is_a_spline_with_a_held_end(recordings):
       phase = amplitude_steps.find_phase(some)
       assert phase[:3] == (5, 5, 0) and phase.elsewhere < 0.8
       assert amplitude_steps.spline_share(some, 500, 400, 5) > 0.99
-  samples = readers.read_wfdb(rows[0]['filename_lr'], folder).samples
+  samples = wfdb.read_wfdb(rows[0]['filename_lr'], folder).samples
   assert signal_rules.held_samples(samples) < 5
 
 

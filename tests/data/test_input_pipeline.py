@@ -6,11 +6,13 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
-import tiny_dataset
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import input_pipeline, order, resident, table
-from ecgjax.inputs import InputContract, to_model_input
+from ecgjax.data.batches import on_device as on_device_lib
+from ecgjax.data.batches import shuffle, stream
+from ecgjax.data.store import records as records_lib
+from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract, to_model_input
+from tests.data import tiny_dataset
 
 NUM_TRAIN = 43
 # Windows of at least one shard: the training split is streamed in five.
@@ -32,8 +34,8 @@ def make_config(**changes):
 def examples():
   """Training records; two lack a lead, one is of a patient without labels."""
   found = [tiny_dataset.make_example(i) for i in range(NUM_TRAIN)]
-  found[5]['lead_mask'][leads_lib.LEADS.index('V2')] = False
-  found[6]['lead_mask'][leads_lib.LEADS.index('V6')] = False
+  found[5]['lead_mask'][leads.LEADS.index('V2')] = False
+  found[6]['lead_mask'][leads.LEADS.index('V6')] = False
   found[7]['label_mask'][:] = 0
   found[7]['labels'][:] = 0
   return found
@@ -50,9 +52,7 @@ def builder(examples, tmp_path_factory):
 @pytest.fixture(scope='module', params=['kept', 'streamed'])
 def split(request, builder):
   size = STREAMED if request.param == 'streamed' else 1 << 30
-  split = input_pipeline.open_split(
-    builder, 'train', make_config(), window_bytes=size
-  )
+  split = stream.open_split(builder, 'train', make_config(), window_bytes=size)
   assert split.kept == (request.param == 'kept')
   assert len(np.unique(split.window)) == (1 if split.kept else 5)
   return split
@@ -78,7 +78,7 @@ def records(batches):
 def check_row(batch, i, example):
   """Row i of a batch against the example that was written, field by field."""
   where = [7, 1, 3]  # V2, II, aVR
-  assert leads_lib.LEADS[7] == 'V2' and leads_lib.LEADS[3] == 'aVR'
+  assert leads.LEADS[7] == 'V2' and leads.LEADS[3] == 'aVR'
   expected = {
     'ecg': example['ecg'][:40][:, where],
     'gain': example['gain'][where],
@@ -97,10 +97,10 @@ def check_row(batch, i, example):
 
 
 def test_values_and_types_of_a_training_epoch(split, examples):
-  steps = input_pipeline.steps_per_epoch(split, 8)
+  steps = stream.steps_per_epoch(split, 8)
   assert (len(split), steps) == (41, 5)
   seen = []
-  for batch in take(input_pipeline.train_batches(split, 8, seed=0), steps):
+  for batch in take(stream.train_batches(split, 8, seed=0), steps):
     for name, dtype in {
       'ecg': np.int16, 'gain': np.float32, 'baseline': np.float32,
       'valid_start': np.int32, 'valid_len': np.int32, 'record': np.int32,
@@ -117,9 +117,9 @@ def test_values_and_types_of_a_training_epoch(split, examples):
 
 
 def test_order_depends_on_seed_and_epoch_only(split):
-  epochs = records(take(input_pipeline.train_batches(split, 8, seed=3), 15))
-  again = records(take(input_pipeline.train_batches(split, 8, seed=3), 15))
-  other = records(take(input_pipeline.train_batches(split, 8, seed=4), 5))
+  epochs = records(take(stream.train_batches(split, 8, seed=3), 15))
+  again = records(take(stream.train_batches(split, 8, seed=3), 15))
+  other = records(take(stream.train_batches(split, 8, seed=4), 5))
   assert epochs == again
   assert epochs[:5] != epochs[5:10] != epochs[10:]
   assert epochs[:5] != other
@@ -127,35 +127,33 @@ def test_order_depends_on_seed_and_epoch_only(split):
 
 def test_remainder_of_an_epoch_is_a_smaller_batch(split):
   options = {'seed': 3, 'keep_remainder': True}
-  steps = input_pipeline.steps_per_epoch(split, 9, keep_remainder=True)
-  assert steps == 5 == input_pipeline.steps_per_epoch(split, 9) + 1
+  steps = stream.steps_per_epoch(split, 9, keep_remainder=True)
+  assert steps == 5 == stream.steps_per_epoch(split, 9) + 1
   # 41 rows: one of them alone has no variance.
-  assert input_pipeline.steps_per_epoch(split, 8, keep_remainder=True) == 5
-  whole = take(input_pipeline.train_batches(split, 9, **options), 11)
+  assert stream.steps_per_epoch(split, 8, keep_remainder=True) == 5
+  whole = take(stream.train_batches(split, 9, **options), 11)
   assert [len(batch['record']) for batch in whole] == [9, 9, 9, 9, 5] * 2 + [9]
   for epoch in (whole[:5], whole[5:10]):
     assert len(set(sum(records(epoch), []))) == 41
-  dropped = take(input_pipeline.train_batches(split, 9, seed=3), 8)
+  dropped = take(stream.train_batches(split, 9, seed=3), 8)
   assert_same(whole[:4] + whole[5:9], dropped)
   for start in (3, 4, 5, 9):
-    resumed = input_pipeline.train_batches(
-      split, 9, start_step=start, **options
-    )
+    resumed = stream.train_batches(split, 9, start_step=start, **options)
     assert_same(take(resumed, 11 - start), whole[start:])
-  arrays = resident.load(split)
-  on_device = resident.train_batches(split, arrays, 9, **options)
+  arrays = on_device_lib.load(split)
+  on_device = on_device_lib.train_batches(split, arrays, 9, **options)
   assert_same(take(on_device, 11), whole)
   with pytest.raises(ValueError, match='keep_remainder needs one process'):
-    input_pipeline.train_batches(split, 8, process_count=2, **options)
+    stream.train_batches(split, 8, process_count=2, **options)
 
 
 def test_single_label_records_have_exactly_one(builder):
   config = make_config()
   config.data.single_label = True
-  split = input_pipeline.open_split(builder, 'train', config)
+  split = stream.open_split(builder, 'train', config)
   count = split.columns['label'].sum(axis=1)
   assert (count == 1).all()
-  everything = input_pipeline.open_split(builder, 'train', make_config())
+  everything = stream.open_split(builder, 'train', make_config())
   labels = everything.columns['label'].sum(axis=1)
   assert split.dropped['no label'] == (labels == 0).sum() > 0
   assert split.dropped['several labels'] == (labels > 1).sum() > 0
@@ -165,7 +163,7 @@ def test_windows_are_as_large_as_the_config_says(builder):
   def windows(**data):
     config = make_config()
     config.data.update(data)
-    split = input_pipeline.open_split(builder, 'train', config)
+    split = stream.open_split(builder, 'train', config)
     return len(np.unique(split.window))
 
   assert windows() == 1
@@ -175,18 +173,18 @@ def test_windows_are_as_large_as_the_config_says(builder):
 
 
 def test_resume_skips_to_the_step(split):
-  whole = take(input_pipeline.train_batches(split, 8, seed=1), 14)
+  whole = take(stream.train_batches(split, 8, seed=1), 14)
   for start in (4, 5, 13):
-    rest = input_pipeline.train_batches(split, 8, seed=1, start_step=start)
+    rest = stream.train_batches(split, 8, seed=1, start_step=start)
     assert_same(take(rest, 14 - start), whole[start:])
 
 
 def test_hosts_together_read_the_batches_of_one(split):
   hosts = 4
-  whole = take(input_pipeline.train_batches(split, 8, seed=1), 11)
+  whole = take(stream.train_batches(split, 8, seed=1), 11)
   parts = [
     take(
-      input_pipeline.train_batches(
+      stream.train_batches(
         split, 8, seed=1, process_index=host, process_count=hosts
       ),
       11,
@@ -199,20 +197,18 @@ def test_hosts_together_read_the_batches_of_one(split):
   ]
   assert_same(joined, whole)
   parts = [
-    input_pipeline.eval_batches(
-      split, 8, process_index=host, process_count=hosts
-    )
+    stream.eval_batches(split, 8, process_index=host, process_count=hosts)
     for host in range(hosts)
   ]
   joined = [
     {name: np.concatenate([p[name] for p in group]) for name in group[0]}
     for group in zip(*parts)
   ]
-  assert_same(joined, list(input_pipeline.eval_batches(split, 8)))
+  assert_same(joined, list(stream.eval_batches(split, 8)))
 
 
 def test_evaluation_counts_every_record_once(split, examples):
-  batches = list(input_pipeline.eval_batches(split, 8))
+  batches = list(stream.eval_batches(split, 8))
   assert len(batches) == 6
   for batch in batches:
     assert batch['ecg'].shape == (8, 40, 3)
@@ -225,25 +221,27 @@ def test_evaluation_counts_every_record_once(split, examples):
 
 
 def test_resident_batches_are_the_same_bits(split):
-  arrays = resident.load(split)
+  arrays = on_device_lib.load(split)
   assert arrays['ecg'].dtype == np.int16
   for start in (0, 7):
-    found = resident.train_batches(split, arrays, 8, seed=2, start_step=start)
-    expected = input_pipeline.train_batches(split, 8, seed=2, start_step=start)
+    found = on_device_lib.train_batches(
+      split, arrays, 8, seed=2, start_step=start
+    )
+    expected = stream.train_batches(split, 8, seed=2, start_step=start)
     found = take(found, 8)
     assert all(isinstance(x, jax.Array) for x in found[0].values())
     assert_same(found, take(expected, 8))
   for host in (0, 1):
     options = {'process_index': host, 'process_count': 2}
     assert_same(
-      list(resident.eval_batches(split, arrays, 8, **options)),
-      list(input_pipeline.eval_batches(split, 8, **options)),
+      list(on_device_lib.eval_batches(split, arrays, 8, **options)),
+      list(stream.eval_batches(split, 8, **options)),
     )
 
 
 def test_any_rows_in_any_order(split, examples):
   rows = np.array([[40, 0], [21, 40], [3, 3]])
-  batches = list(input_pipeline.batches(split, [rows[:2], rows[2:]]))
+  batches = list(stream.batches(split, [rows[:2], rows[2:]]))
   kept = [i for i in range(NUM_TRAIN) if i not in (5, 7)]
   assert records(batches) == [[kept[i] for i in pair] for pair in rows]
   for batch in batches:
@@ -252,12 +250,12 @@ def test_any_rows_in_any_order(split, examples):
 
 
 def test_windows_stay_together_and_are_shuffled(builder):
-  split = input_pipeline.open_split(
+  split = stream.open_split(
     builder, 'train', make_config(), window_bytes=STREAMED
   )
   firsts = set()
   for epoch in range(20):
-    rows = order.epoch_order(split.position, split.window, 0, epoch)
+    rows = shuffle.epoch_order(split.position, split.window, 0, epoch)
     assert sorted(rows) == list(range(41))
     runs = [w for w, _ in itertools.groupby(split.window[rows].tolist())]
     assert sorted(runs) == [0, 1, 2, 3, 4]
@@ -270,7 +268,7 @@ def test_order_is_uniform():
   window = np.zeros(rows, int)
   counts = np.zeros((rows, rows))
   for epoch in range(epochs):
-    found = order.epoch_order(np.arange(rows), window, 7, epoch)
+    found = shuffle.epoch_order(np.arange(rows), window, 7, epoch)
     counts[found, np.arange(rows)] += 1
   # 121 degrees of freedom: mean 121, standard deviation 15.6.
   statistic = ((counts - epochs / rows) ** 2 / (epochs / rows)).sum()
@@ -299,31 +297,31 @@ def test_order_is_the_same_on_every_machine():
       mix((position[i] + record_key) % 2**64),
     ),
   )
-  found = order.epoch_order(np.array(position), np.array(window), 5, 2)
+  found = shuffle.epoch_order(np.array(position), np.array(window), 5, 2)
   assert found.tolist() == expected == [3, 4, 0, 2, 1, 5, 6]
 
 
 def test_subset_of_records(builder, examples):
   chosen = {'r003', 'r017', 'r040', 'r041'}
   for window_bytes in (1 << 30, STREAMED):
-    split = input_pipeline.open_split(
+    split = stream.open_split(
       builder, 'train', make_config(), records=chosen, window_bytes=window_bytes
     )
     assert split.record_ids.tolist() == sorted(chosen)
     assert split.dropped['not in subset'] == NUM_TRAIN - 4
-    batches = take(input_pipeline.train_batches(split, 2, seed=0), 4)
+    batches = take(stream.train_batches(split, 2, seed=0), 4)
     assert sorted(sum(records(batches[:2]), [])) == [3, 17, 40, 41]
     for batch in batches:
       for i, record in enumerate(batch['record']):
         check_row(batch, i, examples[record])
   with pytest.raises(ValueError, match="1 records of .* first is 'r999'"):
-    input_pipeline.open_split(builder, 'train', make_config(), records={'r999'})
+    stream.open_split(builder, 'train', make_config(), records={'r999'})
 
 
 def test_pretraining_keeps_records_without_labels(builder):
   config = make_config()
-  supervised = input_pipeline.open_split(builder, 'train', config)
-  pretraining = input_pipeline.open_split(
+  supervised = stream.open_split(builder, 'train', config)
+  pretraining = stream.open_split(
     builder, 'train', config, keep_unlabelled=True
   )
   assert set(pretraining.record_ids) - set(supervised.record_ids) == {'r007'}
@@ -331,15 +329,15 @@ def test_pretraining_keeps_records_without_labels(builder):
   assert pretraining.dropped == {'missing lead': 1}
   assert supervised.class_names == tiny_dataset.LABEL_NAMES
   config.data.single_label = True
-  single = input_pipeline.open_split(builder, 'train', config)
+  single = stream.open_split(builder, 'train', config)
   assert (single.columns['label'].sum(axis=1) <= 1).all()
   assert single.dropped['several labels'] == 7  # odd multiples of 3
 
 
 def test_without_a_task_there_is_no_label(builder):
   config = make_config(task='')
-  split = input_pipeline.open_split(builder, 'train', config)
-  (batch,) = take(input_pipeline.train_batches(split, 4, seed=0), 1)
+  split = stream.open_split(builder, 'train', config)
+  (batch,) = take(stream.train_batches(split, 4, seed=0), 1)
   assert 'label' not in batch and split.class_names == ()
 
 
@@ -355,15 +353,15 @@ def test_task_that_only_labelled_records_belong_to(tmp_path):
     tmp_path / 'tiny' / '1.0.0', {'train': rows}, label_names=names
   )
   config = make_config(task='superclass')
-  split = input_pipeline.open_split(builder, 'train', config)
+  split = stream.open_split(builder, 'train', config)
   assert split.dropped['no label of the task'] == 2
   assert split.class_names == ('NORM', 'MI', 'STTC', 'CD', 'HYP')
-  (batch,) = input_pipeline.eval_batches(split, 4)
+  (batch,) = stream.eval_batches(split, 4)
   assert batch['label'].argmax(axis=1).tolist() == [0, 1, 1, 2]
 
 
 def test_batch_fits_the_input_contract(split):
-  batch = next(input_pipeline.eval_batches(split, 4))
+  batch = next(stream.eval_batches(split, 4))
   contract = InputContract.from_config(make_config())
   ecg = np.asarray(to_model_input(batch, contract)['ecg'])
   millivolts = (batch['ecg'] - batch['baseline'][:, None]) / batch['gain'][
@@ -380,8 +378,8 @@ def test_fingerprint_changes_with_the_data_only(builder, examples, tmp_path):
   config = make_config()
 
   def fingerprint(builder, **options):
-    return input_pipeline.fingerprint(
-      input_pipeline.open_split(builder, 'train', config, **options)
+    return stream.fingerprint(
+      stream.open_split(builder, 'train', config, **options)
     )
 
   found = fingerprint(builder)
@@ -416,28 +414,28 @@ def test_fingerprint_changes_with_the_data_only(builder, examples, tmp_path):
 )
 def test_what_does_not_fit_is_refused(builder, changes, message):
   with pytest.raises(ValueError, match=message) as error:
-    input_pipeline.open_split(builder, 'train', make_config(**changes))
+    stream.open_split(builder, 'train', make_config(**changes))
   assert '\n' not in str(error.value)
 
 
 def test_batch_sizes_that_do_not_fit(split):
   with pytest.raises(ValueError, match='has 41 usable records'):
-    input_pipeline.train_batches(split, 42, seed=0)
+    stream.train_batches(split, 42, seed=0)
   with pytest.raises(ValueError, match='multiple of the number of processes'):
-    input_pipeline.train_batches(split, 9, seed=0, process_count=2)
+    stream.train_batches(split, 9, seed=0, process_count=2)
   with pytest.raises(ValueError, match='batch_size is 0'):
-    input_pipeline.eval_batches(split, 0)
+    stream.eval_batches(split, 0)
 
 
 def test_shard_damaged_during_training_is_named(examples, tmp_path):
   directory = tmp_path / 'tiny' / '1.0.0'
   builder = tiny_dataset.write(directory, {'train': examples}, num_shards=5)
-  split = input_pipeline.open_split(
+  split = stream.open_split(
     builder, 'train', make_config(), window_bytes=STREAMED
   )
   path = sorted(directory.glob('*tfrecord*'))[3]
   data = bytearray(path.read_bytes())
   data[2000] ^= 4
   path.write_bytes(data)
-  with pytest.raises(table.CorruptShard, match=path.name):
-    take(input_pipeline.train_batches(split, 8, seed=0), 5)
+  with pytest.raises(records_lib.CorruptShard, match=path.name):
+    take(stream.train_batches(split, 8, seed=0), 5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecgjax.data import labels
+from ecgjax.data.store import labels
 
 COUNTS = {row['code']: row for row in labels.snomed_codes()}
 
@@ -189,14 +189,14 @@ def test_a_label_that_is_set_was_annotated():
 
 
 def test_codes_of_real_headers(recordings):
-  from ecgjax.data import raw_folder, readers
+  from ecgjax.formats import wfdb, wfdb_folder
 
   root = recordings / 'cinc2021' / 'training'
   names = labels.snomed_names()
   groups = {}
   for path in sorted(root.rglob('*.hea')):
-    comments = readers.read_wfdb(path.with_suffix(''), str(root)).comments
-    codes = raw_folder.header_fields(comments)['dx'].split(',')
+    comments = wfdb.read_wfdb(path.with_suffix(''), str(root)).comments
+    codes = wfdb_folder.header_fields(comments)['dx'].split(',')
     source = path.relative_to(root).parts[0]
     stored, mask = labels.encode_snomed(codes, source)
     assert (stored <= mask).all(), path.stem  # two of ten `ptb` had 1 and 0

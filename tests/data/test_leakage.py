@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tiny_dataset
 
-from ecgjax.data import leakage
+from ecgjax.data.store import leakage
+from tests.data import tiny_dataset
 
 
 def make_part(records, **changes):

@@ -2,12 +2,13 @@
 
 import itertools
 
-import damage
 import numpy as np
 import pytest
 import scipy.signal
 
-from ecgjax.data import limb_leads, readers
+from ecgjax.data.raw import limb_leads
+from ecgjax.formats import wfdb
+from tests.data import damage
 
 PAIRS = list(itertools.combinations(range(6), 2))
 
@@ -17,7 +18,7 @@ def _records(recordings):
   for folder, every in (('ludb/data', 12), ('ptbxl/records500', 60)):
     for path in sorted((recordings / folder).glob('**/*.hea'))[::every]:
       path = str(path.with_suffix(''))
-      ecg = readers.read_wfdb(path, str(recordings)).millivolts()
+      ecg = wfdb.read_wfdb(path, str(recordings)).millivolts()
       yield ecg / np.ptp(ecg, axis=0) if folder == 'ludb/data' else ecg
 
 
@@ -154,16 +155,16 @@ def test_gains_noise_filters_and_delays_are_no_exchange(recordings):
 
 def test_plain_rule_would_reject_leads_normalised_one_by_one(recordings):
   """Why gains are fitted: the module says so."""
-  from ecgjax import leads as leads_lib
+  from ecgjax.ecg import leads
 
   halved = 0
   for path in sorted((recordings / 'ludb/data').glob('*.hea')):
     path = str(path.with_suffix(''))
-    ecg = readers.read_wfdb(path, str(recordings)).millivolts()
+    ecg = wfdb.read_wfdb(path, str(recordings)).millivolts()
     ecg = ecg / np.ptp(ecg, axis=0)
-    before = np.percentile(leads_lib.limb_residual(np, ecg), 95)
+    before = np.percentile(leads.limb_residual(np, ecg), 95)
     after = min(
-      np.percentile(leads_lib.limb_residual(np, _exchange(ecg, a, b)), 95)
+      np.percentile(leads.limb_residual(np, _exchange(ecg, a, b)), 95)
       for a, b in PAIRS
     )
     halved += after < before / 2

@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
-import raw_corpora
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import base, labels, mimic_iv_ecg, prepare, splits, validate
+from ecgjax.data import mimic_iv_ecg
+from ecgjax.data.store import builder as builder_lib
+from ecgjax.data.store import labels, prepared, splits
+from ecgjax.ecg import leads
+from ecgjax.ecg.recording import REASONS
+from tests.data import raw_corpora
 
 # The publisher's order: aVF before aVL.
 LEADS = (
   'I', 'II', 'III', 'aVR', 'aVF', 'aVL', 'V1', 'V2', 'V3', 'V4', 'V5', 'V6'
 )  # fmt: skip
-ORDER = [leads_lib.LEADS.index(name) for name in LEADS]
+ORDER = [leads.LEADS.index(name) for name in LEADS]
 DEFECTS = {  # study -> how its file is written, and the reason of rejection
   4107: 'nan',
   4108: 'flat',
@@ -79,7 +82,7 @@ def raw_dir(tmp_path_factory):
 
 
 def build(raw_dir, data_dir, **options):
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'mimic_iv_ecg',
     str(data_dir),
     100,
@@ -192,7 +195,7 @@ def test_a_certain_statement_settles_a_doubtful_one():
 
 
 def test_workers_write_the_same(raw_dir, built, tmp_path, monkeypatch):
-  monkeypatch.setattr(base, 'RECORDS_PER_WORKER', 8)
+  monkeypatch.setattr(builder_lib, 'RECORDS_PER_WORKER', 8)
   builder = build(raw_dir, tmp_path / 'two', workers=2)
   one = sorted(built[0].data_path.glob('*tfrecord*'))
   two = sorted(builder.data_path.glob('*tfrecord*'))
@@ -209,7 +212,7 @@ def test_labels_from_a_table_of_the_user(raw_dir, tmp_path):
   table.write_text('record,I48,I21\n4000,1,0\n4003,0,\n')
   builder = build(raw_dir, tmp_path / 'data', labels_csv=str(table))
   table.unlink()
-  builder = prepare.make_builder('mimic_iv_ecg', str(tmp_path / 'data'), 100)
+  builder = prepared.make_builder('mimic_iv_ecg', str(tmp_path / 'data'), 100)
   assert builder.info.metadata['label_names'] == ['I48', 'I21']
   found = raw_corpora.examples(builder)
   assert found['4000'][1]['labels'].tolist() == [1, 0]
@@ -230,10 +233,10 @@ def test_labels_from_a_table_of_the_user(raw_dir, tmp_path):
 def test_bad_tables(text, message, tmp_path):
   if text is not None:
     (tmp_path / 'record_list.csv').write_text(text)
-  builder = prepare.make_builder('mimic_iv_ecg', str(tmp_path / 'data'), 100)
+  builder = prepared.make_builder('mimic_iv_ecg', str(tmp_path / 'data'), 100)
   with pytest.raises(ValueError, match=message):
     builder.checked_plan(str(tmp_path))
 
 
 def test_reasons_are_known():
-  assert set(DEFECTS.values()) <= set(validate.REASONS)
+  assert set(DEFECTS.values()) <= set(REASONS)

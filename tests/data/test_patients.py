@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from configs import longitudinal as longitudinal_config
-from ecgjax.data import input_pipeline, offsets, patient_index, patients
-from ecgjax.data import table as table_lib
+from ecgjax.data.batches import patient_index, patients, stream
+from ecgjax.data.store import random_access, records
 from tests.data import tiny_dataset
 
 
@@ -291,7 +291,7 @@ def tiny(tmp_path_factory):
 
 def open_tiny(tiny, split='train', **options):
   data = {'rate': 100, 'length': 40, 'leads': ('V1', 'I', 'aVF')}
-  return input_pipeline.open_split(
+  return stream.open_split(
     tiny, split, ml_collections.ConfigDict({'data': data}),
     keep_unlabelled=True, **options,
   )  # fmt: skip
@@ -342,8 +342,8 @@ def test_random_access_refuses_damaged_shards(tiny, tmp_path):
   for name, changed in damaged.items():
     (tmp_path / name).write_bytes(changed)
   for name in (*damaged, 'absent'):
-    with pytest.raises(table_lib.CorruptShard, match=name):
-      offsets.signal_offsets(
+    with pytest.raises(records.CorruptShard, match=name):
+      random_access.signal_offsets(
         str(tmp_path / name), split.shards[1][0], 50 * 12 * 2
       )
 

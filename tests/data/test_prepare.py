@@ -10,9 +10,11 @@ import time
 
 import ml_collections
 import pytest
-import raw_corpora
 
-from ecgjax.data import base, convert, prepare
+from ecgjax.data import prepare
+from ecgjax.data.store import builder as builder_lib
+from ecgjax.data.store import convert, prepared
+from tests.data import raw_corpora
 
 ROWS = [raw_corpora.ptbxl_row(number) for number in range(1, 25)]
 
@@ -161,9 +163,9 @@ def test_check_writes_nothing(raw, tmp_path, capsys):
   content[len(content) // 2] ^= 1
   shard.write_bytes(content)
   # Tables are read once per process.
-  from ecgjax.data import table
+  from ecgjax.data.store import records as records_lib
 
-  table._read_table.cache_clear()
+  records_lib._read_table.cache_clear()
   code, _, err = _run(capsys, *flags, '--check')
   assert code == 2 and str(shard) in err[0]
 
@@ -199,18 +201,18 @@ def test_left_overs_of_a_killed_build_are_removed(raw, tmp_path):
   left_over.mkdir(parents=True)
   (left_over / 'ptbxl-train.tfrecord-00000-of-00001').write_text('half')
   (tmp_path / '.ptbxl-100hz.lock').write_text('')
-  builder, built = prepare.build('ptbxl', str(tmp_path), 100, raw)
+  builder, built = prepared.build('ptbxl', str(tmp_path), 100, raw)
   assert built and builder.info.splits['train'].num_examples == 17
   assert not left_over.exists()
   assert '.ptbxl-100hz.lock' not in os.listdir(tmp_path)
 
 
 def test_only_one_process_builds(tmp_path):
-  builder = prepare.make_builder('ptbxl', str(tmp_path / 'data'), 100)
+  builder = prepared.make_builder('ptbxl', str(tmp_path / 'data'), 100)
   order = []
 
   def work(name):
-    with prepare._lock(builder):
+    with prepared._lock(builder):
       order.append(name)
       time.sleep(0.05)
       order.append(name)
@@ -237,24 +239,24 @@ def test_open_builder_builds_on_first_use(raw, tmp_path):
   )
   others = []
   thread = threading.Thread(
-    target=lambda: others.append(prepare.open_builder(data))
+    target=lambda: others.append(prepared.open_builder(data))
   )
   thread.start()
-  builder = prepare.open_builder(data)
+  builder = prepared.open_builder(data)
   thread.join()
   assert builder.info.splits['train'].num_examples == 17
   assert others[0].info.splits['train'].num_examples == 17
   data.raw_dir = ''  # prepared: the recordings are needed no more
-  assert prepare.open_builder(data).data_dir == builder.data_dir
+  assert prepared.open_builder(data).data_dir == builder.data_dir
   data.name = 'nothing'
   with pytest.raises(ValueError, match="no data set 'nothing'; choose"):
-    prepare.open_builder(data)
+    prepared.open_builder(data)
 
 
 def test_config_names():
-  assert base.ecg_config('204.800').name == '204.8hz'
-  assert base.ecg_config(100).name == '100hz'
-  assert base.ecg_config(333.333, ('a', 'b-c')).name == '333.333hz+a+b-c'
+  assert builder_lib.ecg_config('204.800').name == '204.8hz'
+  assert builder_lib.ecg_config(100).name == '100hz'
+  assert builder_lib.ecg_config(333.333, ('a', 'b-c')).name == '333.333hz+a+b-c'
 
 
 @pytest.mark.slow

@@ -4,12 +4,15 @@ import os
 import struct
 import tracemalloc
 
-import damage
 import numpy as np
 import pytest
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import raw_files, readers, validate, wfdb_fallback, wfdb_header
+from ecgjax.data.raw import validate
+from ecgjax.ecg import leads as leads_lib
+from ecgjax.ecg.recording import INVALID, BadRecord
+from ecgjax.formats import raw_files, wfdb_fallback, wfdb_header
+from ecgjax.formats import wfdb as wfdb_lib
+from tests.data import damage
 
 pytestmark = pytest.mark.filterwarnings(
   'ignore:The inplace keyword in DataFrame'  # of pandas, in wfdb
@@ -18,8 +21,8 @@ DIGITAL = damage.synthetic().samples
 
 
 def _reason(path, root, **options):
-  with pytest.raises(validate.BadRecord) as error:
-    readers.read_wfdb(path, str(root), **options)
+  with pytest.raises(BadRecord) as error:
+    wfdb_lib.read_wfdb(path, str(root), **options)
   assert error.value.file == str(path)
   assert str(error.value) == (
     f'{path}: {error.value.reason}: {error.value.detail}'
@@ -58,7 +61,7 @@ def test_real_recordings_bit_for_bit_as_wfdb(recordings):
 
   count = 0
   for path in _real(recordings):
-    recording = readers.read_wfdb(path, str(recordings))
+    recording = wfdb_lib.read_wfdb(path, str(recordings))
     reference = wfdb.rdrecord(path, physical=False)
     assert recording.samples.dtype == np.int16
     np.testing.assert_array_equal(recording.samples, reference.d_signal)
@@ -82,7 +85,7 @@ def test_ludb_is_read_in_microvolts(recordings):
   paths = sorted((recordings / 'ludb/data').glob('*.hea'))
   assert len(paths) == 100
   for path in paths:
-    found = readers.read_wfdb(path.with_suffix(''), str(recordings))
+    found = wfdb_lib.read_wfdb(path.with_suffix(''), str(recordings))
     assert found.remarks == ('span_gain',)
     ecg = found.millivolts()
     counts = np.fromfile(path.with_suffix('.dat'), '<i2').reshape(-1, 12)
@@ -103,7 +106,7 @@ def test_spans_as_gains(tmp_path):
     lines = _lines(samples)
     lines = [x.replace('1000/mV', f'{g}(7)/mV') for x, g in zip(lines, gains)]
     _write(tmp_path, name, samples, lines)
-    return readers.read_wfdb(name, str(tmp_path))
+    return wfdb_lib.read_wfdb(name, str(tmp_path))
 
   found = read('spans', span)
   assert found.remarks == ('span_gain',)
@@ -124,11 +127,11 @@ def test_spans_as_gains(tmp_path):
 
 def test_both_paths_agree_bit_for_bit(recordings):
   for path in _real(recordings, every=3):
-    fast = readers.read_wfdb(path, str(recordings))
+    fast = wfdb_lib.read_wfdb(path, str(recordings))
     with open(path + '.hea', 'rb') as file:
       header = wfdb_header.parse(file.read())
     samples, gain, baseline, totals = wfdb_fallback.read(
-      path, str(recordings), header, readers.MAX_SAMPLES
+      path, str(recordings), header, wfdb_lib.MAX_SAMPLES
     )
     np.testing.assert_array_equal(fast.samples, samples.T)
     if not fast.remarks:
@@ -148,7 +151,7 @@ def test_formats_as_written_by_wfdb(tmp_path, storage):
     d_signal=digital.astype(int), fmt=[storage] * 12, adc_gain=[200.0] * 12,
     baseline=[7] * 12, write_dir=str(tmp_path),
   )  # fmt: skip
-  recording = readers.read_wfdb('r', str(tmp_path))
+  recording = wfdb_lib.read_wfdb('r', str(tmp_path))
   np.testing.assert_array_equal(recording.samples, digital)
   assert recording.checksum_checked
   np.testing.assert_array_equal(recording.gain, 200)
@@ -168,8 +171,8 @@ def test_24_bit_recorder_fits_into_int16_without_clipping(tmp_path):
     fmt=['24'] * 12, adc_gain=[1000.0] * 12, baseline=[5000] * 12,
     write_dir=str(tmp_path),
   )  # fmt: skip
-  recording = readers.read_wfdb('r', str(tmp_path))
-  assert recording.samples[17, 3] == validate.INVALID
+  recording = wfdb_lib.read_wfdb('r', str(tmp_path))
+  assert recording.samples[17, 3] == INVALID
   found = recording.millivolts()
   assert np.isnan(found[17, 3]) and np.isnan(found).sum() == 1
   found[17, 3] = DIGITAL[17, 3] / 1000
@@ -187,7 +190,7 @@ def test_several_files_frames_skew_and_unknown_length(tmp_path):
   (tmp_path / 'two.hea').write_text('two 12 500 5000\n' + text)
   (tmp_path / 'open.hea').write_text('open 12 500\n' + text)
   for name in ('two', 'open'):
-    recording = readers.read_wfdb(name, str(tmp_path))
+    recording = wfdb_lib.read_wfdb(name, str(tmp_path))
     np.testing.assert_array_equal(recording.samples, DIGITAL)
     assert recording.checksum_checked
   skewed = DIGITAL.copy()
@@ -195,7 +198,7 @@ def test_several_files_frames_skew_and_unknown_length(tmp_path):
   lines = _lines(skewed)
   lines[2] = '16:3' + lines[2][2:]
   _write(tmp_path, 'skew', skewed, lines)
-  recording = readers.read_wfdb('skew', str(tmp_path))
+  recording = wfdb_lib.read_wfdb('skew', str(tmp_path))
   np.testing.assert_array_equal(recording.samples, DIGITAL[:4997])
   twice = np.repeat(DIGITAL[:, :6], 2, axis=1)  # two samples per frame
   frames = np.concatenate([twice, DIGITAL[:, 6:]], axis=1)
@@ -207,15 +210,15 @@ def test_several_files_frames_skew_and_unknown_length(tmp_path):
   ]
   _write(tmp_path, 'frames', frames, lines)
   text = (tmp_path / 'frames.hea').read_text()
-  recording = readers.read_wfdb('frames', str(tmp_path))
+  recording = wfdb_lib.read_wfdb('frames', str(tmp_path))
   np.testing.assert_array_equal(recording.samples, DIGITAL)
   # One of the two samples of a frame is missing: so is the frame.
   frames[70, 2] = -32768
   lines[1] = f'16x2 1000/mV 16 0 0 {frames[:, 2:4].sum() % 65536} 0 II'
   _write(tmp_path, 'missing', frames, lines)
-  found = readers.read_wfdb('missing', str(tmp_path))
+  found = wfdb_lib.read_wfdb('missing', str(tmp_path))
   assert np.argwhere(np.isnan(found.millivolts())).tolist() == [[70, 1]]
-  with pytest.raises(validate.BadRecord, match='nan: lead II'):
+  with pytest.raises(BadRecord, match='nan: lead II'):
     validate.check(found)
   (tmp_path / 'frames.hea').write_text(text.replace(' 5000\n', ' 5001\n', 1))
   assert _reason('frames', tmp_path) == 'short_file'
@@ -231,7 +234,7 @@ def test_segments_are_joined(tmp_path):
   (tmp_path / 'all.hea').write_text(
     'all/2 12 500 5000\na 2500\nb 2500\n#Age: 3\n'
   )
-  recording = readers.read_wfdb('all', str(tmp_path))
+  recording = wfdb_lib.read_wfdb('all', str(tmp_path))
   np.testing.assert_array_equal(recording.samples, DIGITAL)
   assert recording.comments == ('Age: 3',) and recording.checksum_checked
   for text, reason in (
@@ -257,7 +260,7 @@ def test_leads_by_name_not_position(tmp_path):
     for line, gain in zip(_lines(DIGITAL[:, order], names), gains[order])
   ]
   _write(tmp_path, 'r', DIGITAL[:, order], lines)
-  recording = readers.read_wfdb('r', str(tmp_path))
+  recording = wfdb_lib.read_wfdb('r', str(tmp_path))
   np.testing.assert_array_equal(recording.samples, DIGITAL)
   np.testing.assert_array_equal(recording.gain, gains)
   some = [11, 1, 0]
@@ -265,7 +268,7 @@ def test_leads_by_name_not_position(tmp_path):
     tmp_path, 's', DIGITAL[:, some], _lines(DIGITAL[:, some], ('V6', 'II', 'I'))
   )
   assert _reason('s', tmp_path) == 'missing_lead'
-  recording = readers.read_wfdb('s', str(tmp_path), required=('I', 'II'))
+  recording = wfdb_lib.read_wfdb('s', str(tmp_path), required=('I', 'II'))
   assert recording.leads == ('I', 'II', 'V6')
   np.testing.assert_array_equal(recording.samples, DIGITAL[:, [0, 1, 11]])
 
@@ -278,7 +281,7 @@ def test_leads_by_name_not_position(tmp_path):
 def test_units_become_millivolts(tmp_path, gain, units):
   lines = _lines(DIGITAL, gain=gain)
   _write(tmp_path, 'r', DIGITAL, lines)
-  recording = readers.read_wfdb('r', str(tmp_path))
+  recording = wfdb_lib.read_wfdb('r', str(tmp_path))
   np.testing.assert_allclose(recording.gain, units, rtol=1e-12)
   baseline = {'0.001(5)/nV': 5, '2.5e2(-3)/mv': -3}.get(gain, 0)
   np.testing.assert_array_equal(recording.baseline, baseline)
@@ -287,7 +290,7 @@ def test_units_become_millivolts(tmp_path, gain, units):
 def test_baseline_falls_back_to_adc_zero_and_checksum_may_be_absent(tmp_path):
   lines = [line.replace(' 16 0 ', ' 16 12 ') for line in _lines(DIGITAL)]
   _write(tmp_path, 'r', DIGITAL, lines, comments='#Dr. M\u00fcller\n# x\n')
-  recording = readers.read_wfdb('r', str(tmp_path))
+  recording = wfdb_lib.read_wfdb('r', str(tmp_path))
   np.testing.assert_array_equal(recording.baseline, 12)
   assert recording.checksum_checked
   assert recording.comments == ('Dr. M\u00fcller', 'x')
@@ -299,7 +302,7 @@ def test_baseline_falls_back_to_adc_zero_and_checksum_may_be_absent(tmp_path):
   ]
   assert (totals < 0).any()
   _write(tmp_path, 's', DIGITAL, lines)
-  assert readers.read_wfdb('s', str(tmp_path)).checksum_checked
+  assert wfdb_lib.read_wfdb('s', str(tmp_path)).checksum_checked
   # Without a name there is no lead; without a checksum no name.
   _write(tmp_path, 't', DIGITAL, ['16 1000/mV'] * 12)
   assert _reason('t', tmp_path) == 'duplicate_lead'
@@ -320,14 +323,14 @@ def test_mat_files_carry_their_own_header(tmp_path):
     if reason:
       assert _reason('r', tmp_path) == reason
     else:
-      recording = readers.read_wfdb('r', str(tmp_path))
+      recording = wfdb_lib.read_wfdb('r', str(tmp_path))
       np.testing.assert_array_equal(recording.samples, DIGITAL)
 
 
 def test_a_header_does_not_make_us_allocate(tmp_path):
   huge = 5 * 10**10
   for storage in ('16', '212', '516', '16x1000000', '16:99999999'):
-    for count in (huge, readers.MAX_SAMPLES):
+    for count in (huge, wfdb_lib.MAX_SAMPLES):
       _write(tmp_path, 'r', DIGITAL, _lines(DIGITAL, storage=storage))
       text = (tmp_path / 'r.hea').read_text()
       (tmp_path / 'r.hea').write_text(text.replace('5000', str(count), 1))
@@ -355,15 +358,15 @@ def test_paths_cannot_leave_the_root(tmp_path):
     folder.mkdir()
   for folder in (root / 'sub', outside):
     _write(folder, 'r', DIGITAL, _lines(DIGITAL))
-  readers.read_wfdb('sub/r', str(root))
-  readers.read_wfdb('sub/../sub/r', str(root))
-  readers.read_wfdb(str(root / 'sub/r'), str(root))
+  wfdb_lib.read_wfdb('sub/r', str(root))
+  wfdb_lib.read_wfdb('sub/../sub/r', str(root))
+  wfdb_lib.read_wfdb(str(root / 'sub/r'), str(root))
   for path in ('../raw2/r', str(outside / 'r'), '..', '', 'sub/r\0', '/'):
     assert _reason(path, root) == 'outside_root'
   (root / 'linked').symlink_to(outside)
   assert _reason('linked/r', root) == 'outside_root'
   (root / 'inside').symlink_to(root / 'sub')  # as in a git-annex
-  readers.read_wfdb('inside/r', str(root))
+  wfdb_lib.read_wfdb('inside/r', str(root))
   (root / 'sub/r.dat').unlink()
   (root / 'sub/r.dat').symlink_to(outside / 'r.dat')
   assert _reason('sub/r', root) == 'outside_root'
@@ -372,7 +375,7 @@ def test_paths_cannot_leave_the_root(tmp_path):
   assert _reason('sub/r', root) == 'outside_root'
   link = tmp_path / 'link'
   link.symlink_to(outside)
-  readers.read_wfdb('r', str(link))  # the root itself may be a link
+  wfdb_lib.read_wfdb('r', str(link))  # the root itself may be a link
 
 
 def test_what_is_not_a_regular_file(tmp_path):
@@ -386,7 +389,7 @@ def test_what_is_not_a_regular_file(tmp_path):
   assert _reason('r', tmp_path) == 'unreadable'
   (tmp_path / 'loop.hea').symlink_to(tmp_path / 'loop.hea')
   assert _reason('loop', tmp_path) in ('unreadable', 'outside_root')
-  with pytest.raises(validate.BadRecord, match='unreadable'):
+  with pytest.raises(BadRecord, match='unreadable'):
     raw_files.open_regular(str(tmp_path / ('x' * 300)), str(tmp_path), 'x')
 
 
@@ -412,8 +415,8 @@ def test_random_damage_to_headers_only_ever_rejects(tmp_path):
         data[place] = int(rng.choice(list(b'0123456789 -+./()xV')))
     (tmp_path / 'r.hea').write_bytes(data)
     try:
-      recording = readers.read_wfdb('r', str(tmp_path))
-    except validate.BadRecord as error:
+      recording = wfdb_lib.read_wfdb('r', str(tmp_path))
+    except BadRecord as error:
       rejected += 1
       assert error.reason != 'missing_file'
     else:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecgjax.data import repeats
+from ecgjax.data.raw import repeats
 
 RATE = 100.0
 

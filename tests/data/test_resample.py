@@ -1,21 +1,21 @@
 """Resampling against scipy on float64, and the fit into int16."""
 
-import damage
 import numpy as np
 import pytest
 import scipy.signal
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import readers, resample, validate
+from ecgjax.ecg import leads, resample
+from ecgjax.ecg.recording import INVALID, Recording
+from tests.data import damage
 
 
 def _recording(samples, rate, gain=1000.0, baseline=0.0):
-  return readers.Recording(
+  return Recording(
     np.asarray(samples, np.int16),
     np.full(12, gain),
     np.full(12, baseline),
     rate,
-    leads_lib.LEADS,
+    leads.LEADS,
     file='r',
   )
 
@@ -66,7 +66,7 @@ def test_overshoot_gets_a_smaller_gain_not_a_clip():
 
 def test_missing_samples_are_not_resampled():
   samples = damage.synthetic().samples.copy()
-  samples[5, 5] = validate.INVALID
+  samples[5, 5] = INVALID
   with pytest.raises(ValueError, match='r: missing samples'):
     resample.resample(_recording(samples, 500.0), 250)
 

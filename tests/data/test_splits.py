@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-import tiny_dataset
 
-from ecgjax.data import splits
+from ecgjax.data.store import splits
+from tests.data import tiny_dataset
 
 NAMES = ('common', 'half', 'rare', 'twice', 'once')
 

@@ -4,22 +4,23 @@ import ml_collections
 import numpy as np
 import pytest
 
-from ecgjax.data import input_pipeline, labels, leakage, prepare, table
-from ecgjax.data import synthetic as synthetic_lib
-from ecgjax.synthesis import simulator
+from ecgjax.data import synthetic
+from ecgjax.data.batches import stream
+from ecgjax.data.store import labels, leakage, prepared, records
+from ecgjax.simulator import simulator
 
 
 @pytest.fixture(scope='module')
 def builder(tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('synthetic'))
-  built, now = prepare.build('synthetic', folder, size='tiny')
+  built, now = prepared.build('synthetic', folder, size='tiny')
   assert now
   return built
 
 
 def columns(builder):
   """The record tables of all splits, one after the other."""
-  tables = [table.read_table(builder, x) for x in builder.info.splits]
+  tables = [records.read_table(builder, x) for x in builder.info.splits]
   return {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
 
 
@@ -37,7 +38,7 @@ def test_contents(builder, tmp_path):
   same = np.diff(found['patient'][order]) == 0
   assert (np.diff(found['time'][order])[same] > 0).all()  # days, later ECGs
   leakage.audit(builder)
-  assert prepare.build('synthetic', builder.data_dir_root, size='tiny')[1] is (
+  assert prepared.build('synthetic', builder.data_dir_root, size='tiny')[1] is (
     False
   )
 
@@ -57,7 +58,7 @@ def test_signals_are_those_of_the_simulator(builder):
   config = builder.builder_config
   people = config.cohort()
   ids = [f'p{p:05d}-{r}' for p, r in zip(people.patient, people.record)]
-  found = table.read_table(builder, 'train')
+  found = records.read_table(builder, 'train')
   rows = np.resize([ids.index(x) for x in found['record_id'][:20]], 256)
   ecg, truth = simulator.batch(
     config.seed, people.patient[rows], people.record[rows],
@@ -65,7 +66,7 @@ def test_signals_are_those_of_the_simulator(builder):
   )  # fmt: skip
   run = ml_collections.ConfigDict()
   run.data = {'rate': 100, 'length': 1000, 'leads': ('II', 'V1', 'aVF')}
-  split = input_pipeline.open_split(builder, 'train', run)
+  split = stream.open_split(builder, 'train', run)
   ecg = np.asarray(ecg)[:20][..., [1, 6, 5]]
   np.testing.assert_allclose(split.read(0, 20) / 1000, ecg, atol=0.00051)
   expected = simulator.labels(people.factors[rows])[:20, :11]
@@ -75,8 +76,8 @@ def test_signals_are_those_of_the_simulator(builder):
 
 def test_splits_are_of_patients_and_grow_with_the_size(builder):
   plans = {
-    size: synthetic_lib.Synthetic(
-      config=synthetic_lib.synthetic_config(size),
+    size: synthetic.Synthetic(
+      config=synthetic.synthetic_config(size),
       data_dir=builder.data_dir_root,
     ).plan('')
     for size in ('tiny', 'small')
@@ -105,7 +106,7 @@ def test_splits_are_of_patients_and_grow_with_the_size(builder):
   ],
 )
 def test_config_names(name, rate, patients, labels, tmp_path):
-  builder = synthetic_lib.Synthetic(config=name, data_dir=str(tmp_path))
+  builder = synthetic.Synthetic(config=name, data_dir=str(tmp_path))
   config = builder.builder_config
   assert config.name == name
   assert (config.rate, config.patients) == (rate, patients)
@@ -114,16 +115,16 @@ def test_config_names(name, rate, patients, labels, tmp_path):
 
 
 def test_other_choices_get_other_names():
-  one = synthetic_lib.synthetic_config('tiny', intra=1.0)
-  two = synthetic_lib.synthetic_config('tiny', intra=0.9)
+  one = synthetic.synthetic_config('tiny', intra=1.0)
+  two = synthetic.synthetic_config('tiny', intra=0.9)
   assert len({one.name, two.name, 'tiny'}) == 3
-  incident = synthetic_lib.synthetic_config('small+incident')
+  incident = synthetic.synthetic_config('small+incident')
   assert 'rhythm' in incident.incident
   assert one.recording().intra == 1.0
 
 
 def test_frequent_tasks_of_patient_contrast():
-  people = synthetic_lib.synthetic_config('small+frequent').cohort()
+  people = synthetic.synthetic_config('small+frequent').cohort()
   stored = simulator.labels(people.factors)[:, : len(simulator.CLASSES)]
   task = labels.make_task('longitudinal', simulator.CLASSES)
   label, _ = labels.apply(task, stored, np.ones_like(stored))
@@ -145,4 +146,4 @@ def test_frequent_tasks_of_patient_contrast():
 )
 def test_impossible_choices_are_refused(options, message, tmp_path):
   with pytest.raises(ValueError, match=message):
-    prepare.make_builder('synthetic', str(tmp_path), **options)
+    prepared.make_builder('synthetic', str(tmp_path), **options)

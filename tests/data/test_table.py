@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-import tiny_dataset
 
-from ecgjax.data import table
+from ecgjax.data.store import records
+from tests.data import tiny_dataset
 
 
 @pytest.fixture(scope='module')
@@ -22,7 +22,7 @@ def builder(examples, tmp_path_factory):
 
 
 def test_table_holds_every_field_but_the_signal(builder, examples):
-  found = table.read_table(builder, 'train')
+  found = records.read_table(builder, 'train')
   assert set(found) == set(examples[0]) - {'ecg'}
   for name, column in found.items():
     expected = np.array([example[name] for example in examples])
@@ -35,7 +35,7 @@ def test_table_holds_every_field_but_the_signal(builder, examples):
 
 
 def test_table_agrees_with_tfds_own_decoder(builder):
-  found = table.read_table(builder, 'train')
+  found = records.read_table(builder, 'train')
   decoded = list(builder.as_dataset('train').as_numpy_iterator())
   assert len(decoded) == 10
   for i, example in enumerate(decoded):
@@ -46,16 +46,16 @@ def test_table_agrees_with_tfds_own_decoder(builder):
 
 
 def test_table_is_shared_and_cannot_be_written(builder):
-  first = table.read_table(builder, 'train')
-  assert first['record'] is table.read_table(builder, 'train')['record']
+  first = records.read_table(builder, 'train')
+  assert first['record'] is records.read_table(builder, 'train')['record']
   with pytest.raises(ValueError, match='read-only'):
     first['record'][0] = 1
 
 
 def test_read_shards_yields_the_signal_in_order(builder, examples):
-  files, lengths = table.shards(builder, 'train')
+  files, lengths = records.shards(builder, 'train')
   assert lengths == (4, 3, 3)
-  (batch,) = table.read_shards(files[1:], lengths[1:], ('ecg', 'record'))
+  (batch,) = records.read_shards(files[1:], lengths[1:], ('ecg', 'record'))
   assert batch['ecg'].dtype == np.int16
   np.testing.assert_array_equal(batch['record'], np.arange(4, 10))
   np.testing.assert_array_equal(
@@ -71,14 +71,14 @@ def test_data_set_without_labels(tmp_path):
   builder = tiny_dataset.write(
     tmp_path / 'tiny' / '1.0.0', {'train': examples}, label_names=()
   )
-  assert table.read_table(builder, 'train')['labels'].shape == (3, 0)
+  assert records.read_table(builder, 'train')['labels'].shape == (3, 0)
 
 
 def test_unknown_split_lists_the_splits(builder):
   with pytest.raises(
     ValueError, match="no record in split 'test', only in train"
   ):
-    table.shards(builder, 'test')
+    records.shards(builder, 'test')
 
 
 def corrupt(path, kind, position):
@@ -118,8 +118,8 @@ def test_damaged_shard_is_named(equal_records, tmp_path, kind, position):
     path.unlink()
   else:
     corrupt(path, kind, position)
-  with pytest.raises(table.CorruptShard, match='prepare the data') as error:
-    table.read_table(builder, 'train')
+  with pytest.raises(records.CorruptShard, match='prepare the data') as error:
+    records.read_table(builder, 'train')
   assert path.name in str(error.value)
   assert '\n' not in str(error.value)
 
@@ -128,12 +128,14 @@ def test_damaged_shard_is_named(equal_records, tmp_path, kind, position):
 def test_every_flipped_bit_is_found(equal_records, tmp_path):
   directory = tmp_path / 'tiny' / '1.0.0'
   shutil.copytree(equal_records, directory)
-  files, lengths = table.shards(tfds.builder_from_directory(directory), 'train')
+  files, lengths = records.shards(
+    tfds.builder_from_directory(directory), 'train'
+  )
   path = sorted(directory.glob('*tfrecord*'))[2]
   whole = path.read_bytes()
   rng = np.random.default_rng(0)
   for position in rng.integers(0, len(whole), 100):
     corrupt(path, 'flip', position)
-    with pytest.raises(table.CorruptShard, match=path.name):
-      list(table.read_shards(files, lengths, ('ecg',)))
+    with pytest.raises(records.CorruptShard, match=path.name):
+      list(records.read_shards(files, lengths, ('ecg',)))
     path.write_bytes(whole)

@@ -2,19 +2,21 @@
 
 import re
 
-import damage
 import numpy as np
 import pytest
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import ludb_waves, readers, validate
+from ecgjax.data.raw import ludb_waves, validate
+from ecgjax.ecg import leads as leads_lib
+from ecgjax.ecg.recording import REASONS, BadRecord, Recording
+from ecgjax.formats import wfdb
+from tests.data import damage
 
 PTBXL = {'seconds': 10, 'gain': 1000, 'limb_limit': 20}
 
 
 def _recording(samples, rate=500.0, gain=1000.0):
   samples = np.asarray(samples, np.int16)
-  return readers.Recording(
+  return Recording(
     samples,
     np.full(samples.shape[1], gain),
     np.zeros(samples.shape[1]),
@@ -28,27 +30,27 @@ def _verdict(recording, rules=validate.ANY):
   """The reason code, or None."""
   try:
     validate.check(recording, rules)
-  except validate.BadRecord as error:
+  except BadRecord as error:
     return error.reason
 
 
 def _read_verdict(path, root, rules=validate.ANY):
   try:
-    validate.check(readers.read_wfdb(path, str(root)), rules)
-  except validate.BadRecord as error:
+    validate.check(wfdb.read_wfdb(path, str(root)), rules)
+  except BadRecord as error:
     return error.reason
 
 
 def test_the_docstring_lists_the_codes():
   listed = re.findall(r'\b[a-z]+(?:_[a-z]+)*\b', validate.__doc__)
-  assert set(validate.REASONS) <= set(listed)
-  for code in validate.REASONS:
+  assert set(REASONS) <= set(listed)
+  for code in REASONS:
     assert listed.count(code) == 1 or '_' not in code, code
 
 
 def test_reasons_are_closed():
   with pytest.raises(KeyError):
-    validate.BadRecord('bad_luck', '')
+    BadRecord('bad_luck', '')
 
 
 @pytest.mark.parametrize(
@@ -65,10 +67,10 @@ def test_no_clean_record_is_rejected(recordings, folder, count, rules):
   assert len(paths) == count
   rejected, remarks = {}, {}
   read = [
-    readers.read_wfdb(path.with_suffix(''), str(recordings)) for path in paths
+    wfdb.read_wfdb(path.with_suffix(''), str(recordings)) for path in paths
   ]
   for path, verdict in zip(paths, validate.check_all(read, [rules] * count)):
-    if isinstance(verdict, validate.BadRecord):
+    if isinstance(verdict, BadRecord):
       rejected[path.stem] = verdict.reason
     elif verdict.remarks:
       remarks[path.stem] = verdict.remarks
@@ -77,7 +79,7 @@ def test_no_clean_record_is_rejected(recordings, folder, count, rules):
   assert rejected == {
     path.stem: verdict.reason
     for path, verdict in zip(paths, anything)
-    if isinstance(verdict, validate.BadRecord)
+    if isinstance(verdict, BadRecord)
   }
   flat = {'JS20004': 'flat', 'JS20008': 'flat'}
   assert rejected == (flat if folder == 'cinc2021' else {})
@@ -109,7 +111,7 @@ def test_every_damage_has_its_code(tmp_path):
   assert not _check_damages(tmp_path, damage.synthetic(1), validate.ANY)
   found = {entry.reason for entry in damage.DAMAGES.values()}
   others = {'missing_file', 'unreadable', 'mat_header'}  # in test_readers
-  assert found | others == set(validate.REASONS)
+  assert found | others == set(REASONS)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_factors_of_ten(recordings, power):
   for folder, every in (('ptbxl/records100', 20), ('ludb/data', 2)):
     for path in sorted((recordings / folder).rglob('*.hea'))[::every]:
       path = path.with_suffix('')
-      recording = readers.read_wfdb(str(path), str(recordings))
+      recording = wfdb.read_wfdb(str(path), str(recordings))
       scaled = recording._replace(gain=recording.gain * 10.0**power)
       found.append(_verdict(scaled) == 'unit_scale')
   assert np.mean(found) == 1 if abs(power) > 1 else np.mean(found) > 0.95
@@ -147,7 +149,7 @@ def test_factors_of_ten(recordings, power):
 def test_residual_is_the_95th_percentile(recordings):
   for path in sorted((recordings / 'ludb/data').glob('*.hea'))[::10]:
     path = path.with_suffix('')
-    recording = readers.read_wfdb(str(path), str(recordings))
+    recording = wfdb.read_wfdb(str(path), str(recordings))
     # Leads normalised one by one do not agree.
     recording = recording._replace(gain=np.ptp(recording.millivolts(), 0) * 1e3)
     i, ii, iii, avr, avl, avf = recording.millivolts()[:, :6].T.astype(float)
@@ -321,7 +323,7 @@ def test_together_as_one_by_one(recordings):
   batch, rules = [], []
   for folder in ('ptbxl/records100', 'ptbxl/records500', 'ludb/data'):
     for path in sorted((recordings / folder).rglob('*.hea'))[:40]:
-      recording = readers.read_wfdb(path.with_suffix(''), str(recordings))
+      recording = wfdb.read_wfdb(path.with_suffix(''), str(recordings))
       batch.append(recording)
       gain = (1000, 900)[len(batch) % 4 // 3]
       rules.append(validate.Rules(gain=gain, limb_limit=20))
@@ -337,8 +339,8 @@ def test_together_as_one_by_one(recordings):
   together = validate.check_all(batch, rules)
   reasons = set()
   for recording, rule, verdict in zip(batch, rules, together):
-    if isinstance(verdict, validate.BadRecord):
-      with pytest.raises(validate.BadRecord) as error:
+    if isinstance(verdict, BadRecord):
+      with pytest.raises(BadRecord) as error:
         validate.check(recording, rule)
       assert str(error.value) == str(verdict)
       reasons.add(verdict.reason)

@@ -1,13 +1,12 @@
 """Builder `wfdb_folder`: labels, leads by name, damaged recordings."""
 
-import damage
 import numpy as np
 import pytest
-import raw_corpora
 
-from ecgjax import leads as leads_lib
-from ecgjax.data import prepare, splits, tally
-from ecgjax.data import raw_folder as raw_folder_lib
+from ecgjax.data.store import build_report, prepared, splits
+from ecgjax.ecg import leads
+from ecgjax.formats import wfdb_folder
+from tests.data import damage, raw_corpora
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +22,7 @@ def raw_folder(tmp_path_factory):
       360,
       gain=1000 / 2.5,
       baseline=50,
-      names=[leads_lib.LEADS[k].lower() for k in order],
+      names=[leads.LEADS[k].lower() for k in order],
       comments=['<age>: 33', '<sex>: M'],
     )
   return folder
@@ -39,7 +38,7 @@ def test_wfdb_folder_with_label_columns(raw_folder, tmp_path):
     'r99,ben,1,1,,,\n'
     '../../etc/passwd,eve,1,1,,,\n'
   )
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'wfdb_folder',
     str(tmp_path / 'data'),
     360,
@@ -47,7 +46,7 @@ def test_wfdb_folder_with_label_columns(raw_folder, tmp_path):
     labels_csv=str(table),
   )
   table.unlink()  # a prepared data set needs its table no more
-  builder = prepare.make_builder('wfdb_folder', str(tmp_path / 'data'), 360)
+  builder = prepared.make_builder('wfdb_folder', str(tmp_path / 'data'), 360)
   metadata = builder.info.metadata
   assert metadata['label_names'] == ['AF', 'STEMI']
   report = metadata['report']
@@ -75,7 +74,7 @@ def test_wfdb_folder_with_label_columns(raw_folder, tmp_path):
 def test_wfdb_folder_with_a_labels_column(raw_folder, tmp_path):
   table = tmp_path / 'labels.csv'
   table.write_text('record,labels\nr00,AF; old MI\nr01,\nr02,AF\n')
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'wfdb_folder',
     str(tmp_path / 'data'),
     100,
@@ -109,7 +108,7 @@ def test_labels_csv_errors(text, message, raw_folder, tmp_path):
   table = tmp_path / 'labels.csv'
   table.write_text(text)
   with pytest.raises(ValueError, match=message) as error:
-    prepare.build(
+    prepared.build(
       'wfdb_folder',
       str(tmp_path / 'data'),
       100,
@@ -126,7 +125,7 @@ def test_a_name_that_fits_two_records_is_refused(raw_folder, tmp_path):
     raw_corpora.write_record(folder / name, raw_corpora.ecg(1, 100), 100)
   (tmp_path / 'labels.csv').write_text('record,AF\nx,1\n')
   with pytest.raises(ValueError, match="record 'x' may be a/x or b/x"):
-    prepare.build(
+    prepared.build(
       'wfdb_folder',
       str(tmp_path / 'data'),
       100,
@@ -142,7 +141,7 @@ def test_header_without_signal_and_signal_without_header(tmp_path):
     )
   (tmp_path / 'raw' / 'r0.dat').unlink()
   (tmp_path / 'raw' / 'r1.hea').unlink()
-  builder, _ = prepare.build(
+  builder, _ = prepared.build(
     'wfdb_folder',
     str(tmp_path / 'data'),
     100,
@@ -163,7 +162,7 @@ def test_header_without_signal_and_signal_without_header(tmp_path):
 def test_every_damage_has_its_reason(tmp_path):
   """Damaged copies of a record among clean ones, through the builder."""
   damages = damage.make(str(tmp_path))
-  builder = prepare.make_builder('wfdb_folder', '', 100)
+  builder = prepared.make_builder('wfdb_folder', '', 100)
   counts, _ = builder.examine(str(tmp_path))
   found = {row.record: row.reason for row in counts.rejections}
   expected = {k: v.reason for k, v in damages.items() if not v.corpus}
@@ -181,18 +180,18 @@ def test_damages_that_only_a_corpus_tells(tmp_path):
   for row in rows:
     row['recording_date'] = ''
   raw_corpora.write_ptbxl(tmp_path, rows, present=())
-  builder = prepare.make_builder('ptbxl', '', 500)
+  builder = prepared.make_builder('ptbxl', '', 500)
   counts, _ = builder.examine(str(tmp_path))
   found = {row.file: row.reason for row in counts.rejections}
   assert found == {name: entry.reason for name, entry in damages.items()}
 
 
 def test_header_fields():
-  fields = raw_folder_lib.header_fields(
+  fields = wfdb_folder.header_fields(
     ['Age: 51', '<sex>: F', 'Dx: 1,2', 'Dx: 3', 'no colon']
   )
   assert fields == {'age': '51', 'sex': 'F', 'dx': '1,2'}
-  parse_age, parse_sex = raw_folder_lib.parse_age, raw_folder_lib.parse_sex
+  parse_age, parse_sex = wfdb_folder.parse_age, wfdb_folder.parse_sex
   assert parse_age('>89') == 90
   assert np.isnan([parse_age(text) for text in ('', 'NaN', '-1')]).all()
   sexes = [parse_sex(text) for text in ('Male', 'F', 'female', '', 'NaN')]
@@ -204,16 +203,16 @@ def test_a_header_may_name_other_signal_files(tmp_path):
   (tmp_path / 'a.dat').rename(tmp_path / 'signals.dat')
   text = (tmp_path / 'a.hea').read_text()
   (tmp_path / 'a.hea').write_text(text.replace('a.dat', 'signals.dat'))
-  assert raw_folder_lib.find_records(str(tmp_path)) == ['a']
+  assert wfdb_folder.find_records(str(tmp_path)) == ['a']
 
 
 def test_real_ludb(recordings):
-  builder = prepare.make_builder('wfdb_folder', '', 100)
+  builder = prepared.make_builder('wfdb_folder', '', 100)
   counts, _ = builder.examine(str(recordings / 'ludb' / 'data'))
   report = counts.report()
   assert report['records'] == 100 and counts.rejections == []
   assert {k: len(v) for k, v in report['remarks'].items()} == {'span_gain': 100}
-  assert 'span_gain 100: 1, 101, ' in tally.summary(report, 'record')
+  assert 'span_gain 100: 1, 101, ' in build_report.summary(report, 'record')
 
 
 def test_other_labels_are_another_data_set(raw_folder, tmp_path):
@@ -221,12 +220,12 @@ def test_other_labels_are_another_data_set(raw_folder, tmp_path):
   data = str(tmp_path / 'data')
   (tmp_path / 'labels.csv').write_text('record,AF,MI\nr00,1,0\n')
   options = {'labels_csv': str(tmp_path / 'labels.csv')}
-  builder, _ = prepare.build('wfdb_folder', data, 100, str(raw_folder))
+  builder, _ = prepared.build('wfdb_folder', data, 100, str(raw_folder))
   assert builder.info.metadata['label_names'] == []
   assert builder.info.features['labels'].shape == (1,)
   with pytest.raises(ValueError, match='prepared from other recordings or'):
-    prepare.build('wfdb_folder', data, 100, str(raw_folder), **options)
-  builder = prepare.make_builder('wfdb_folder', data, 100, **options)
+    prepared.build('wfdb_folder', data, 100, str(raw_folder), **options)
+  builder = prepared.make_builder('wfdb_folder', data, 100, **options)
   counts, plan = builder.examine(str(raw_folder))
   assert plan.label_names == ['AF', 'MI']
   assert counts.report()['labels'] == {'AF': 1}

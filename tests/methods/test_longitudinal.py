@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from configs import longitudinal as longitudinal_config
-from ecgjax.inputs import InputContract
+from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import longitudinal
 from ecgjax.models import resnet1d
-from ecgjax.training import optimizers, parallel, train_state, train_step
+from ecgjax.runtime import parallel
+from ecgjax.training import optimizers, train_state, train_step
 
 LENGTH = 64
 

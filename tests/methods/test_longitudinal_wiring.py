@@ -6,8 +6,8 @@ import pytest
 import textbook as tb
 from test_longitudinal import LENGTH, make_batch, make_config, stem_only
 
+from ecgjax.ecg import vcg
 from ecgjax.methods import longitudinal
-from ecgjax.synthesis import vcg
 
 __all__ = ['stem_only']  # a fixture
 ROWS, LEADS = 8, 8

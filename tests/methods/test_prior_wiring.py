@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 import textbook as tb
-import tiny_runs
 
 from configs import prior as prior_config
-from ecgjax import leads
+from ecgjax.ecg import leads
 from ecgjax.methods import prior
-from ecgjax.models import vqvae as codec_lib
+from ecgjax.models import codec as codec_lib
+from tests import tiny_runs
 
 ROWS, LENGTH, WIDTH, HEADS = 6, 64, 8, 2
 

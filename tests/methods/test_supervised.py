@@ -5,7 +5,7 @@ import pytest
 
 from configs import lcd as lcd_config
 from configs import supervised as supervised_config
-from ecgjax import leads as leads_lib
+from ecgjax.ecg import leads
 from ecgjax.methods import supervised
 from ecgjax.models import lead_encoder, vgg1d
 
@@ -184,7 +184,7 @@ def test_unknown_task():
 @pytest.mark.slow
 def test_classical_augmentation_does_not_depend_on_devices():
   config = make_config(augment='classical', pool='mean')
-  config.data.leads = leads_lib.INDEPENDENT_LEADS
+  config.data.leads = leads.INDEPENDENT_LEADS
   kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
   config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
   method = supervised.make(config)

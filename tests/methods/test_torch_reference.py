@@ -12,10 +12,11 @@ import pytest
 
 from configs import lcd as lcd_config
 from configs import supervised as supervised_config
-from ecgjax import augment
-from ecgjax.inputs import InputContract
-from ecgjax.methods import base, lcd
-from ecgjax.resolve import resolve
+from ecgjax.ecg import augment
+from ecgjax.ecg.contract import InputContract
+from ecgjax.methods import lcd
+from ecgjax.methods import method as method_lib
+from ecgjax.runtime.resolve import resolve
 from ecgjax.training import optimizers, train_state, train_step
 
 torch = pytest.importorskip('torch', reason='torch')
@@ -187,7 +188,7 @@ def make_views(config, state, ecg):
 
   views = [
     jax.jit(jax.vmap(view))(
-      base.row_keys(key, len(ecg), None), ecg[:, :, int(pair[which])]
+      method_lib.row_keys(key, len(ecg), None), ecg[:, :, int(pair[which])]
     )
     for key, which in zip(keys, (0, 1, 0))
   ]

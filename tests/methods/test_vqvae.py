@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from configs import vqvae as vqvae_config
-from ecgjax import leads
-from ecgjax.inputs import InputContract
+from ecgjax import checkpoints
+from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import vqvae
-from ecgjax.models import vqvae as codec_lib
-from ecgjax.training import checkpoints, optimizers, parallel
-from ecgjax.training import train_state as train_state_lib
-from ecgjax.training import train_step as train_step_lib
+from ecgjax.models import codec as codec_lib
+from ecgjax.runtime import parallel
+from ecgjax.training import optimizers, train_state, train_step
 
 ROWS, LENGTH = 8, 128  # 16 tokens a row
 
@@ -47,11 +47,9 @@ def create(config):
   method = vqvae.make(config)
   optimizer = optimizers.make_optimizer(config, config.num_steps)
   state = jax.jit(
-    lambda: train_state_lib.create_train_state(
-      method, optimizer, 0, make_batch()
-    )
+    lambda: train_state.create_train_state(method, optimizer, 0, make_batch())
   )()
-  step = train_step_lib.make_train_step(
+  step = train_step.make_train_step(
     method, optimizer, InputContract.from_config(config)
   )
   return method, state, step

@@ -7,15 +7,15 @@ import pytest
 
 from benchmarks import raster_twin
 from configs import vqvae as vqvae_config
+from ecgjax import checkpoints, model
 from ecgjax import config as config_lib
-from ecgjax import leads, restored
-from ecgjax.inputs import InputContract
+from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract
+from ecgjax.generation import inputs
 from ecgjax.methods import prior, vqvae
-from ecgjax.models import vqvae as codec_lib
-from ecgjax.synthesis import generate_inputs
-from ecgjax.training import checkpoints, optimizers, parallel
-from ecgjax.training import train_state as train_state_lib
-from ecgjax.training import train_step as train_step_lib
+from ecgjax.models import codec as codec_lib
+from ecgjax.runtime import parallel
+from ecgjax.training import optimizers, train_state, train_step
 
 ROWS, LENGTH = 8, 128  # 32 pixel columns at 1 px/mm
 PAGE = (120, 32)
@@ -50,11 +50,9 @@ def create(config):
   method = vqvae.make(config)
   optimizer = optimizers.make_optimizer(config, config.num_steps)
   state = jax.jit(
-    lambda: train_state_lib.create_train_state(
-      method, optimizer, 0, make_batch()
-    )
+    lambda: train_state.create_train_state(method, optimizer, 0, make_batch())
   )()
-  step = train_step_lib.make_train_step(
+  step = train_step.make_train_step(
     method, optimizer, InputContract.from_config(config)
   )
   return method, state, step
@@ -196,8 +194,8 @@ def test_generation_refuses_pages(monkeypatch):
   class Model:
     config = make_config()
 
-  monkeypatch.setattr(restored, 'restore_model', lambda path: Model)
+  monkeypatch.setattr(model, 'restore_model', lambda path: Model)
   config = config_lib.common('synthetic')
   config.augment = config_lib.augment_options() | {'codec': 'runs/pages'}
   with pytest.raises(ValueError, match='runs/pages codes pages'):
-    generate_inputs.restore_models(config, None)
+    inputs.restore_models(config, None)

@@ -11,7 +11,7 @@ import textbook as tb
 from test_vqvae import ROWS, make_batch, make_config
 
 from ecgjax.methods import vqvae
-from ecgjax.models import vqvae as codec_lib
+from ecgjax.models import codec as codec_lib
 
 TOKENS, Q, K = 16, 3, 16
 

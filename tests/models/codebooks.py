@@ -5,9 +5,9 @@ import functools
 import jax
 import numpy as np
 
-from ecgjax import collectives
 from ecgjax.models import codebook as cb
 from ecgjax.models import codebook_update as update
+from ecgjax.runtime import collectives
 
 K, D = 16, 4
 KEY = jax.random.key(1)

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from codebooks import (
+
+from ecgjax.models import codebook as cb
+from tests.models.codebooks import (
   FIXED,
   KEY,
   D,
@@ -18,8 +20,6 @@ from codebooks import (
   tally,
   tokens,
 )
-
-from ecgjax.models import codebook as cb
 
 vq_apply = jax.jit(cb.vq_apply)
 

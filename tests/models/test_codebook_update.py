@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from codebooks import (
+
+from ecgjax.models import codebook as cb
+from ecgjax.models import codebook_update as update
+from tests.models.codebooks import (
   FIXED,
   KEY,
   D,
@@ -23,9 +26,6 @@ from codebooks import (
   tally,
   tokens,
 )
-
-from ecgjax.models import codebook as cb
-from ecgjax.models import codebook_update as update
 
 
 @pytest.mark.parametrize('stats', update.STATS)

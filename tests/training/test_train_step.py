@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from configs import lcd as lcd_config
-from ecgjax.inputs import InputContract
-from ecgjax.methods import base
+from ecgjax.ecg.contract import InputContract
+from ecgjax.methods import method as method_lib
 from ecgjax.training import train_state, train_step
 
 RATE = 0.1
@@ -23,7 +23,7 @@ def init(key, batch):
   del key, batch
   params = {'a': jnp.array([2.0, 1.0]), 'b': jnp.array([3.0])}
   target = {'params': {'a': jnp.array([5.0, 7.0])}, 'state': {'t': jnp.ones(1)}}
-  return base.Variables(params, {'m': jnp.zeros(1)}, target)
+  return method_lib.Variables(params, {'m': jnp.zeros(1)}, target)
 
 
 def loss(params, model_state, target, key, batch, axis_name):
@@ -34,14 +34,14 @@ def loss(params, model_state, target, key, batch, axis_name):
   ) * jnp.sum(target['params']['a'])
   state = {'m': model_state['m'] + 1}
   seen = {'t': target['state']['t'] * 2}
-  return value, base.Aux(state, seen, {'noise': noise[0]})
+  return value, method_lib.Aux(state, seen, {'noise': noise[0]})
 
 
 @pytest.fixture(scope='module')
 def step():
   config = lcd_config.get_config().copy_and_resolve_references()
   config.data.update(leads=('II',), length=2, normalisation='none')
-  method = base.Method(init, loss, None, tau)
+  method = method_lib.Method(init, loss, None, tau)
   optimizer = optax.sgd(RATE)
   state = train_state.create_train_state(
     method, optimizer, 3, {'ecg': jnp.asarray(ECG)}

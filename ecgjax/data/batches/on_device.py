@@ -1,0 +1,79 @@
+"""A split in device memory: epochs cost the host no work.
+
+Batches are gathered on the device, with the rows and values of
+`input_pipeline.train_batches` and `eval_batches`; only row numbers travel.
+int16 signals are small: PTB-XL's 17,418 training records take 0.42 GB at
+100 Hz and 12 leads.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax.data.batches import shuffle, stream
+
+
+def load(split: stream.Split) -> dict[str, jax.Array]:
+  """Reads a split into the memory of the default device.
+
+  Returns:
+    `ecg` [n, L, C] int16 and every other field of a batch but `mask`.
+  """
+  # Not `split.ecg`, which would keep a copy on the host.
+  return jax.device_put({'ecg': split.read(0, len(split)), **split.columns})
+
+
+@jax.jit
+def gather(arrays: dict[str, jax.Array], rows, mask) -> dict[str, jax.Array]:
+  """Rows of every array: rows [b] int32, mask [b] -> a batch of b rows."""
+  batch = {
+    name: array.at[rows].get(mode='promise_in_bounds')
+    for name, array in arrays.items()
+  }
+  return batch | {'mask': mask}
+
+
+def train_batches(
+  split: stream.Split,
+  arrays: dict[str, jax.Array],
+  batch_size: int,
+  *,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  repeats: np.ndarray | None = None,
+  keep_remainder: bool = False,
+) -> Iterator[dict[str, jax.Array]]:
+  """As `input_pipeline.train_batches`, from the arrays of `load`."""
+  chunks = shuffle.train_rows(
+    split.position, split.window, batch_size, seed, start_step,
+    process_index, process_count, repeats, keep_remainder,
+  )  # fmt: skip
+  return (
+    gather(arrays, rows.astype(np.int32), jnp.ones(len(rows), jnp.float32))
+    for rows in itertools.chain.from_iterable(chunks)
+  )
+
+
+def eval_batches(
+  split: stream.Split,
+  arrays: dict[str, jax.Array],
+  batch_size: int,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, jax.Array]]:
+  """As `input_pipeline.eval_batches`, from the arrays of `load`."""
+  rows, masks = shuffle.eval_rows(
+    len(split), batch_size, process_index, process_count
+  )
+  return (
+    gather(arrays, batch.astype(np.int32), mask)
+    for batch, mask in zip(rows, masks)
+  )

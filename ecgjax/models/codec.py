@@ -1,0 +1,170 @@
+"""Encoder, quantiser and decoder as one set of pure functions.
+
+What methods, priors and generators share: each builds it from the config of the
+run that trained it. Tokens are [B, T, D] wherever they come from.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ecgjax.ecg import page
+from ecgjax.models import codebook, codebook_update, fsq
+from ecgjax.runtime.resolve import resolve
+
+
+class Codec(NamedTuple):
+  """Pure functions; `params` = {'encoder', 'decoder'}, `state` the codebook.
+
+  Attributes:
+    init: (key, x) -> params, state ({} for FSQ).
+    encode: (params, x [B, ...]) -> z [B, T, D], which may be mixed before it is
+      quantised: unit vectors if cosine, bounded values if FSQ.
+    quantise: (state, z, mask [B] or None, stages [B] or None, axis_name) ->
+      z_q [B, T, D], indices [B, T, Q], and `codebook.Quantised` with the tokens
+      of all rows one after another (None for FSQ).
+    lookup: (state, indices [B, T, q]) -> z_q [B, T, D], of the first q stages.
+    decode: (params, z_q) -> x, or the logits of x where it is ink.
+    num_codes: K of each stage.
+    num_stages: Q.
+    scale: of x, the unit in which errors are of order one.
+  """
+
+  init: Callable
+  encode: Callable
+  quantise: Callable
+  lookup: Callable
+  decode: Callable
+  num_codes: int
+  num_stages: int
+  scale: float
+
+
+def make_codec(config) -> Codec:
+  """Makes the codec of `config.vqvae`, `config.model` and `config.data`.
+
+  With `config.image` it codes pages, otherwise signals.
+
+  Raises:
+    ValueError: if a field has no such choice or two fields contradict.
+  """
+  options = config.vqvae
+  for field, choices in (
+    ('quantiser', ('vq', 'fsq')),
+    ('gradient', codebook.GRADIENTS),
+    ('stats', codebook_update.STATS),
+  ):
+    if options[field] not in choices:
+      raise ValueError(
+        f'config.vqvae.{field} is {options[field]!r}; choose one of '
+        + ', '.join(choices)
+      )
+  dtype = jnp.bfloat16 if config.bfloat16 else None
+  module = resolve('models', config.model.name, 'make_decoder')
+  encoder = module.make(**config.model.kwargs, dtype=dtype)
+  decoder = module.make_decoder(encoder, example_shape(config))
+  if options.quantiser == 'fsq':
+    return _with_fsq(encoder, decoder, tuple(options.levels))
+  return _with_codebook(encoder, decoder, options)
+
+
+def example_shape(config) -> tuple[int, int]:
+  """Shape of what is coded: samples and leads, or pixel rows and columns."""
+  data = config.data
+  if 'image' not in config:
+    return data.length, len(data.leads)
+  paper = page.make(**config.image)
+  return paper.height, paper.width(data.length, data.rate)
+
+
+def _networks(encoder, decoder):
+  """init, encode and decode of the two networks alone."""
+
+  def init(key, x):
+    keys = jax.random.split(key)
+    params = {'encoder': encoder.init(keys[0], x)['params']}
+    z = encoder.apply({'params': params['encoder']}, x)
+    return params | {'decoder': decoder.init(keys[1], z)['params']}
+
+  def encode(params, x):
+    return encoder.apply({'params': params['encoder']}, x)
+
+  def decode(params, z_q):
+    return decoder.apply({'params': params['decoder']}, z_q)
+
+  return init, encode, decode
+
+
+def _with_codebook(encoder, decoder, options) -> Codec:
+  if options.cosine and options.stages > 1:
+    raise ValueError(
+      'config.vqvae.cosine needs config.vqvae.stages 1: what one stage leaves '
+      'of a unit vector is no unit vector'
+    )
+  networks, encode_freely, decode = _networks(encoder, decoder)
+  normalise = codebook.unit if options.cosine else lambda z: z
+
+  def init(key, x):
+    keys = jax.random.split(key)
+    create = lambda key: codebook.create(
+      key, options.size, encoder.dim, options.cosine
+    )
+    state = jax.vmap(create)(jax.random.split(keys[1], options.stages))
+    return networks(keys[0], x), state
+
+  def encode(params, x):
+    return normalise(encode_freely(params, x))
+
+  def quantise(state, z, mask=None, stages=None, axis_name=None):
+    batch, tokens, dim = z.shape
+    spread = lambda x: None if x is None else jnp.repeat(x, tokens)
+    found = codebook.rvq_apply(
+      state.embed,
+      normalise(z).reshape(-1, dim),
+      spread(mask),
+      spread(stages),
+      gradient=options.gradient,
+      axis_name=axis_name,
+    )
+    indices = found.indices.reshape(batch, tokens, -1)
+    return found.z_q.reshape(z.shape), indices, found
+
+  def lookup(state, indices):
+    return codebook.rvq_lookup(state.embed, indices)
+
+  return Codec(
+    init, encode, quantise, lookup, decode,
+    options.size, options.stages, encoder.scale,
+  )  # fmt: skip
+
+
+def _with_fsq(encoder, decoder, levels) -> Codec:
+  if len(levels) != encoder.dim:
+    raise ValueError(
+      f'config.vqvae.levels {levels} need config.model.kwargs.dim '
+      f'{len(levels)}, not {encoder.dim}'
+    )
+  networks, encode_freely, decode = _networks(encoder, decoder)
+
+  def init(key, x):
+    return networks(key, x), {}
+
+  def encode(params, x):
+    return fsq.fsq_bound(encode_freely(params, x), levels)
+
+  def quantise(state, z, mask=None, stages=None, axis_name=None):
+    del state, mask, stages, axis_name  # it learns nothing
+    z_q, indices = fsq.fsq_round(z, levels)
+    return z_q, indices[..., None], None
+
+  def lookup(state, indices):
+    del state
+    return fsq.fsq_lookup(indices[..., 0], levels)
+
+  return Codec(
+    init, encode, quantise, lookup, decode,
+    math.prod(levels), 1, encoder.scale,
+  )  # fmt: skip

@@ -1,0 +1,4 @@
+"""The process around the mathematics: devices, collectives, signals, console.
+
+Imports nothing of ecgjax.
+"""

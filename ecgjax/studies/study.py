@@ -1,0 +1,147 @@
+"""The interface that all studies share, see `ecgjax.studies.run`."""
+
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgjax import checkpoints, evaluate, train
+from ecgjax.checkpoints import best_mode
+from ecgjax.config import from_json, to_json
+from ecgjax.metrics import metrics as metrics_lib
+from ecgjax.report import results
+
+
+class Study(NamedTuple):
+  """A grid of cells that are run one by one, and what is made of them.
+
+  Attributes:
+    cells: names, one folder each, in the order of running.
+    run_cell: (name, folder) -> None; writes `<folder>/results.json` when
+      everything else of the cell is there.
+    summarise: (folders, seconds) -> results of the study, from the files of
+      all cells alone; `folders` maps names to folders, `seconds` is what this
+      process has spent. Writes tables and report.
+  """
+
+  cells: Sequence[str]
+  run_cell: Callable[[str, pathlib.Path], None]
+  summarise: Callable[[Mapping[str, pathlib.Path], float], dict]
+
+
+def check_support(test) -> None:
+  """Refuses a study whose headline could not be computed."""
+  columns = test.columns
+  support = metrics_lib.support(
+    columns['label'], columns['patient'], columns['label_mask']
+  )
+  if not support['supported'].any():
+    raise ValueError(
+      'study: no label has 10 positive and 10 negative test patients among '
+      f'{len(np.unique(columns["patient"]))}; use a larger data set'
+    )
+
+
+def facts(config, data, method: str, seconds: float) -> dict:
+  """Fields that the results of cells and of the study share."""
+  test = data.labelled['test']
+  return {
+    'method': method,
+    'dataset': config.data.name,
+    'protocol': config.study.name,
+    'split': 'test',
+    'num_examples': len(test),
+    'num_patients': len(np.unique(test.columns['patient'])),
+    'device': results.describe_device(),
+    'wall_seconds': seconds,
+    'synthetic': data.synthetic,
+    'leak_allowed': bool(config.data.allow_leak),
+  }
+
+
+def run_config(config, without: Sequence[str] = (), **changes):
+  """The config of one run of a study: its own fields, the study's data.
+
+  Args:
+    config: of the study.
+    without: further groups that the run has no use for.
+    **changes: fields of the run.
+  """
+  fields = to_json(config)
+  for name in ('study', 'pretrain', *without):
+    fields.pop(name)
+  return from_json(fields | {'mode': 'train'} | changes)
+
+
+def goodness(config, metrics: dict) -> float:
+  """`config.best_metric` of a checkpoint, turned so that more is better."""
+  value = metrics[config.best_metric]
+  if math.isnan(value):
+    return -math.inf
+  return value if best_mode(config.best_metric) == 'max' else -value
+
+
+def best_run(config, folder: pathlib.Path, arm: str) -> pathlib.Path:
+  """Work folder of the arm's training that is best on validation."""
+
+  def judge(run):
+    checkpointer = checkpoints.Checkpointer(run / 'checkpoints')
+    step = checkpoints.chosen_step(checkpointer)
+    return goodness(config, checkpointer.metadata(step)['metrics'])
+
+  rates = config.study[f'{arm}_learning_rates']
+  return max((folder / run_name(arm, rate) for rate in rates), key=judge)
+
+
+def run_name(arm: str, learning_rate: float) -> str:
+  """Of the folder of one training in its cell."""
+  return f'{arm}-rate{learning_rate:g}'
+
+
+def train_classifier(
+  config,
+  data,
+  folder: pathlib.Path,
+  arm: str,
+  *,
+  seed: int,
+  init_from: str = '',
+  learning_rates: Sequence[float],
+):
+  """Trains a classifier with each rate; the best on validation counts.
+
+  Args:
+    config: of the study, a supervised one.
+    data: `data.batches.run_data.Data`; its labelled splits are used.
+    folder: of the cell; each training gets a folder in it and is resumed.
+    arm: name of the trainings.
+    seed: of the trainings.
+    init_from: work folder of a pretraining, or ''.
+    learning_rates: to be tried.
+
+  Returns:
+    Validation and test probabilities, each [N, K].
+  """
+  # A power of two, so that small subsets run on several devices too.
+  largest = 1 << (len(data.labelled['train']).bit_length() - 1)
+  found = []
+  for rate in learning_rates:
+    optimizer = to_json(config.optimizer) | {'learning_rate': rate}
+    run = run_config(
+      config, seed=seed, init_from=init_from, optimizer=optimizer,
+      batch_size=min(config.batch_size, largest),
+    )  # fmt: skip
+    name = run_name(arm, rate)
+    trained = train.train_on(run, folder / name, data, f'{folder.name} {name}')
+    state, step = evaluate.choose_state(run, trained)
+    scores = tuple(
+      evaluate.predict_split(
+        trained, state, data.labelled[split], arm
+      ).probabilities
+      for split in ('validation', 'test')
+    )
+    metrics = trained.checkpointer.metadata(step)['metrics']
+    found.append((goodness(run, metrics), scores))
+  return max(found, key=lambda pair: pair[0])[1]
