@@ -4,22 +4,20 @@ import functools
 import logging
 import pathlib
 import time
-from typing import NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 
-from ecgjax import checkpoints
 from ecgjax.config import identity
-from ecgjax.data.batches import extra, run_data, stream
+from ecgjax.data.batches import extra, run_data
 from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.evaluators import codec, unlabelled
 from ecgjax.evaluators import identity as identity_lib
+from ecgjax.evaluators.arms import compare_arms, probe_scores
 from ecgjax.methods import supervised
-from ecgjax.methods.method import Method
 from ecgjax.metrics import metrics
-from ecgjax.metrics.compare_arms import BASELINE, evaluate_arms
-from ecgjax.metrics.probe import reference, standardised_lr
+from ecgjax.metrics.compare_arms import BASELINE
+from ecgjax.model import Model, outputs, over_split
 from ecgjax.report import page, tables
 from ecgjax.report.results import (
   assemble,
@@ -31,65 +29,6 @@ from ecgjax.runtime.resolve import choose
 from ecgjax.training import metric_writers
 
 logger = logging.getLogger(__name__)
-BATCH_SIZE = 256
-
-
-class Model(NamedTuple):
-  """A method and what it expects."""
-
-  method: Method
-  contract: InputContract
-
-
-class Outputs(NamedTuple):
-  """What a model says of every record of a split, in stored order.
-
-  Attributes:
-    features: [N, D].
-    probabilities: [N, K], or None where the method has no classifier.
-    logits: [N, K], or None as well.
-  """
-
-  features: np.ndarray
-  probabilities: np.ndarray | None
-  logits: np.ndarray | None = None
-
-
-@functools.lru_cache(maxsize=8)
-def compiled_predict(method, contract):
-  """Returns (params, model_state, batch) -> outputs of `Method.predict`."""
-
-  @jax.jit
-  def predict(params, model_state, batch):
-    return method.predict(params, model_state, to_model_input(batch, contract))
-
-  return predict
-
-
-def predict_split(model, state, split, name: str = '') -> Outputs:
-  """Runs a model over one split.
-
-  Args:
-    model: has `method` and `contract`, e.g. `train.Trained`.
-    state: has `params` and `model_state`.
-    split: `data.batches.stream.Split`.
-    name: before the progress bar.
-  """
-
-  predict = compiled_predict(model.method, model.contract)
-  found = {name: [] for name in Outputs._fields}
-  total = -(-len(split) // BATCH_SIZE)
-  batches = stream.eval_batches(split, BATCH_SIZE)
-  for batch in tqdm.tqdm(
-    batches, total=total, desc=f'{name} {split.name}', leave=False, disable=None
-  ):
-    outputs = jax.device_get(predict(state.params, state.model_state, batch))
-    keep = batch['mask'] > 0
-    for field, rows in found.items():
-      if field in outputs:
-        rows.append(np.asarray(outputs[field], np.float32)[keep])
-  joined = {k: np.concatenate(v) if v else None for k, v in found.items()}
-  return Outputs(**joined)
 
 
 def validation_metrics(method) -> tuple[str, ...]:
@@ -115,15 +54,13 @@ def make_validate(method, contract: InputContract, split, batches):
   if method.logits_loss is not None:
     labels = split.columns['label']
     mask = split.columns['label_mask']
-    model = Model(method, contract)
+    model = Model(method, contract, {}, {})
 
     def validate(state):
-      outputs = predict_split(model, state, split, 'validate')
-      auroc = metrics.auroc(labels, outputs.probabilities, mask)
+      said = over_split(model.of(state), split, 'validate')
+      auroc = metrics.auroc(labels, said.probabilities, mask)
       return {
-        'validation_loss': float(
-          method.logits_loss(outputs.logits, labels, mask)
-        ),
+        'validation_loss': float(method.logits_loss(said.logits, labels, mask)),
         'validation_macro_auroc': metrics.macro(auroc),
       }
 
@@ -146,85 +83,6 @@ def make_validate(method, contract: InputContract, split, batches):
   return validate
 
 
-def fit_probe(recipe: str, train, validation, splits):
-  """Fits a probe on frozen features.
-
-  Args:
-    recipe: 'standardised_lr' or 'reference'.
-    train, validation: [N, D] features.
-    splits: 'train' and 'validation' -> Split with labels.
-  """
-  fit = choose(
-    'config.probe.recipe',
-    recipe,
-    {
-      'standardised_lr': standardised_lr,
-      'reference': reference,
-    },
-  )
-  columns = {name: split.columns for name, split in splits.items()}
-  return fit(
-    train,
-    columns['train']['label'],
-    validation,
-    columns['validation']['label'],
-    train_label_mask=columns['train']['label_mask'],
-    val_label_mask=columns['validation']['label_mask'],
-  )
-
-
-def probe_scores(recipe: str, train, validation, test, splits):
-  """Validation and test probabilities of a probe on frozen features.
-
-  Args:
-    recipe: 'standardised_lr' or 'reference'.
-    train, validation, test: [N, D] features.
-    splits: 'train' and 'validation' -> Split with labels.
-  """
-  probe = fit_probe(recipe, train, validation, splits)
-  return probe.predict(validation), probe.predict(test)
-
-
-def compare_arms(config, scores: dict, splits: dict, arm: str, also=()):
-  """Metrics, intervals and differences of all arms; the test labels' one use.
-
-  Args:
-    config: of the run.
-    scores: arm -> (validation, test) probabilities, each [N, K] or [S, N, K].
-    splits: 'validation' and 'test' -> Split with labels.
-    arm: the one under test.
-    also: further pairs of arms to compare.
-
-  Returns:
-    The parts of `arms.evaluate_arms`, and the test predictions.
-  """
-  validation, test = splits['validation'].columns, splits['test'].columns
-  predictions = {
-    'arms': {name: pair[1] for name, pair in scores.items()},
-    'labels': test['label'],
-    'patients': test['patient'],
-    'class_names': splits['test'].class_names,
-    'thresholds': {
-      name: metrics.f1_thresholds(
-        validation['label'], pair[0], validation['label_mask']
-      )
-      for name, pair in scores.items()
-    },
-    'label_mask': test['label_mask'],
-  }
-  pairs = (
-    ('finetune', 'scratch'), ('finetune', 'probe'), ('probe', 'scratch'),
-    ('linear', 'probe'), ('probe', 'start_probe'),
-  )  # fmt: skip
-  evaluation = evaluate_arms(
-    **predictions,
-    method=arm,
-    comparisons=[p for p in (*pairs, *also) if set(p) <= set(scores)],
-    draws=config.bootstrap_draws,
-  )
-  return evaluation, predictions
-
-
 def evaluate_run(config, trained, data, workdir) -> dict:
   """Probes or scores a trained run on the test split, once.
 
@@ -238,28 +96,31 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   Returns:
     The results.
   """
-  from ecgjax.evaluators import codec
-
   started = time.monotonic()
-  state, step = choose_state(config, trained)
+  model = choose_model(config, trained)
+  if not config.data.task:
+    known = facts(config, trained, data, 'validation', model)
+    return unlabelled.evaluate_unlabelled(
+      trained.checkpointer.metadata(model.step)['metrics']['validation_loss'],
+      known | {'wall_seconds': trained.wall_seconds},
+      pathlib.Path(workdir),
+    )
   splits = data.labelled
-  states = {'random': trained.initial, 'trained': state}
+  models = {'random': trained.initial, 'trained': model}
   if config.init_from:
-    states['pretrained'] = trained.start
-  outputs = {
-    name: {
-      split: predict_split(trained, s, d, name) for split, d in splits.items()
-    }
-    for name, s in states.items()
+    models['pretrained'] = trained.start
+  said = {
+    name: {split: over_split(m, d, name) for split, d in splits.items()}
+    for name, m in models.items()
   }
   probe = lambda name: probe_scores(
     config.probe.recipe,
-    *(outputs[name][split].features for split in run_data.SPLITS),
+    *(said[name][split].features for split in run_data.SPLITS),
     splits,
   )
   scores = {BASELINE: probe('random')}
   arm = 'probe'
-  if outputs['trained']['test'].probabilities is None:
+  if said['trained']['test'].probabilities is None:
     scores['probe'] = probe('trained')
     if config.init_from:  # is going on worth anything?
       scores['start_probe'] = probe('pretrained')
@@ -267,16 +128,15 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     arm = supervised.arm(config)
     if config.init_from:
       scores['probe'] = probe('pretrained')
-    last = outputs['trained']
+    last = said['trained']
     scores[arm] = last['validation'].probabilities, last['test'].probabilities
   coded = codec.NOTHING
   if 'vqvae' in config:
-    predict = compiled_predict(trained.method, trained.contract)
     coded = codec.evaluate_codec(
       config,
-      trained.contract,
-      functools.partial(predict, state.params, state.model_state),
-      codec.make_decode(config, state),
+      model.contract,
+      functools.partial(outputs, model),
+      codec.make_decode(config, model),
       data,
     )
   evaluation, predictions = compare_arms(
@@ -286,7 +146,7 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   if 'longitudinal' in config:
     evaluation['identity'] = identity_lib.evaluate_identity(
       {
-        arm: {split: outputs[name][split].features for split in splits}
+        arm: {split: said[name][split].features for split in splits}
         for arm, name in (
           (identity_lib.BASELINE, 'random'),
           (identity_lib.METHOD, 'trained'),
@@ -301,7 +161,7 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     evaluation,
     **coded.fields,
     protocol=config.probe.recipe,
-    **facts(config, trained, data, 'test', state, step),
+    **facts(config, trained, data, 'test', model),
     wall_seconds=trained.wall_seconds + time.monotonic() - started,
   )
   if config.data.extra:
@@ -310,7 +170,7 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   return results
 
 
-def facts(config, trained, data, split: str, state, step: int) -> dict:
+def facts(config, trained, data, split: str, model: Model) -> dict:
   """Fields of the results of a run that no evaluation has to find out."""
   evaluated = data.labelled[split]
   return {
@@ -318,20 +178,20 @@ def facts(config, trained, data, split: str, state, step: int) -> dict:
     'dataset': config.data.name,
     'split': split,
     'seed': config.seed,
-    'step': step,
+    'step': model.step,
     'num_examples': len(evaluated),
     'num_patients': len(np.unique(evaluated.columns['patient'])),
     'hashes': {
       'split': data.split_hash,
       'manifest': data.manifest_hash,
-      'checkpoint': checkpoints.digest([state.params, state.model_state]),
+      'checkpoint': model.digest,
     },
     'device': describe_device(),
     'examples_per_second': trained.examples_per_second,
     'synthetic': data.synthetic,
     'leak_allowed': bool(config.data.allow_leak),
     'config': identity(config),
-    'num_parameters': sum(x.size for x in jax.tree.leaves(state.params)),
+    'num_parameters': sum(x.size for x in jax.tree.leaves(model.params)),
   }
 
 
@@ -386,15 +246,15 @@ def summary(results: dict) -> str:
   return '\n'.join(lines)
 
 
-def choose_state(config, trained):
-  """State that is evaluated, and its step: the last one or the best one."""
+def choose_model(config, trained) -> Model:
+  """The model that is evaluated: of the last step or of the best one."""
   which = choose(
     'config.evaluate_checkpoint',
     config.evaluate_checkpoint,
     {'last': False, 'best': True},
   )
   if not which:
-    return trained.state, int(trained.state.step)
+    return trained.model
   best = trained.checkpointer.best_step()
   if best is None:
     raise ValueError(
@@ -402,4 +262,4 @@ def choose_state(config, trained):
       f'{config.best_metric}, so that none is the best; set '
       '--config.evaluate_checkpoint=last in another --workdir'
     )
-  return trained.checkpointer.restore(trained.initial, best), best
+  return trained.model.of(trained.checkpointer.restore(trained.state, best))

@@ -21,10 +21,17 @@ from ecgjax.data.raw import ptbxl_signals
 from ecgjax.data.store import leakage, prepared
 from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.ecg.leads import canonical
-from ecgjax.evaluators import attribution, chains, human_readers, reduced_leads
+from ecgjax.evaluators import (
+  attribution,
+  chains,
+  human_readers,
+  reduced_leads,
+)
+from ecgjax.evaluators.arms import compare_arms, fit_probe, probe_scores
 from ecgjax.methods import supervised
-from ecgjax.metrics import compare_arms, probe
-from ecgjax.model import restore_model, untrained
+from ecgjax.metrics import probe
+from ecgjax.metrics.compare_arms import BASELINE
+from ecgjax.model import load, over_split, untrained
 from ecgjax.report import page, tables
 from ecgjax.report import results as results_lib
 from ecgjax.training.workdir import first_difference
@@ -55,7 +62,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   run_data.require_task(config)
   if not config.init_from:
     raise ValueError('--config.init_from names no run to evaluate')
-  model = restore_model(config.init_from)
+  model = load(config.init_from)
   config = complete(config, model.contract)
   path = pathlib.Path(workdir) / f'eval_{config.data.name}.json'
   finished = read_finished(path, config, model.digest)
@@ -75,18 +82,15 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   chain_of = chains.find_chains(config.evaluation.chains, data)
   reading = time.monotonic()
   outputs = {
-    arm: {
-      name: evaluate.predict_split(m, m, split, arm)
-      for name, split in splits.items()
-    }
+    arm: {name: over_split(m, split, arm) for name, split in splits.items()}
     for arm, m in (
-      (compare_arms.BASELINE, untrained(model)),
+      (BASELINE, untrained(model)),
       ('probe', model),
     )
   }
   speed = 2 * sum(map(len, splits.values())) / (time.monotonic() - reading)
   scores = {
-    arm: evaluate.probe_scores(
+    arm: probe_scores(
       config.probe.recipe,
       *(by_split[name].features for name in run_data.SPLITS),
       splits,
@@ -239,7 +243,7 @@ def compare(config, model, scores, outputs, splits):
     config: of the evaluation.
     model: the restored model.
     scores: probe arm -> (validation, test) probabilities [N, K].
-    outputs: split name -> `evaluate.Outputs` of the model.
+    outputs: split name -> `model.Outputs` of the model.
     splits: split name -> labelled Split.
 
   Returns:
@@ -256,9 +260,7 @@ def compare(config, model, scores, outputs, splits):
     )
     if len(shared) == len(classes):
       scores = scores | {arm: classifier}
-  evaluation, predictions = evaluate.compare_arms(
-    config, scores, splits, 'probe'
-  )
+  evaluation, predictions = compare_arms(config, scores, splits, 'probe')
   if not shared or arm in scores:
     return evaluation, predictions, {}, []
   columns = [classes.index(name) for name in shared]
@@ -267,7 +269,7 @@ def compare(config, model, scores, outputs, splits):
     name: tuple(part[:, columns] for part in pair)
     for name, pair in scores.items()
   }
-  part, _ = evaluate.compare_arms(config, scores | {arm: classifier}, some, arm)
+  part, _ = compare_arms(config, scores | {arm: classifier}, some, arm)
   section = page.Section(
     'Classes shared with the checkpoint',
     [
@@ -311,7 +313,7 @@ def reduce_leads(config, model, outputs, splits) -> dict:
     {name: by_lead(part.features) for name, part in outputs.items()},
     by_lead(np.asarray(flat))[0],
     splits['test'].columns,
-    lambda train, validation: evaluate.fit_probe(
+    lambda train, validation: fit_probe(
       config.probe.recipe, train, validation, splits
     ),
     config.bootstrap_draws,

@@ -1,37 +1,43 @@
-"""A trained model from its checkpoint alone: method, weights, input contract.
+"""The one type of a model, from a checkpoint or just made, and what it says.
 
 What a checkpoint expects and what it can say are part of it, so that nothing
 has to be configured again: see `checkpoints` for what is stored.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
+import tqdm
 
 from ecgjax import checkpoints
 from ecgjax.config import from_json
-from ecgjax.ecg.contract import InputContract
+from ecgjax.data.batches import stream
+from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.methods.method import Method
 from ecgjax.runtime.resolve import resolve
 from ecgjax.training import train_state
 
+BATCH_SIZE = 256  # of `over_split`
 
-class Restored(NamedTuple):
-  """A trained model.
+
+class Model(NamedTuple):
+  """A method with weights, what it expects and what it can say.
 
   Attributes:
-    method: of the run.
-    contract: its input contract.
-    params: as trained.
-    model_state: as trained.
-    step: of the checkpoint.
+    method: its functions.
+    contract: the input that it was made for.
+    params: weights, a tree of arrays.
+    model_state: batch statistics, codebooks, ...
     class_names: of the classifier; () without one.
-    config: of the run.
-    digest: sha256 of `params` and `model_state`.
-    fingerprint: sha256 of its training data.
+    thresholds: [K] of the classifier, chosen on validation; None if unknown.
+    config: of the run that made it; None if nothing was configured.
+    step: updates of `params` so far.
+    fingerprint: sha256 of its training data, '' if unknown.
     num_labels: width of the labels that it was trained with; other than
       classes of a classifier, those of a prior have no names here.
   """
@@ -40,33 +46,58 @@ class Restored(NamedTuple):
   contract: InputContract
   params: Any
   model_state: Any
-  step: int
-  class_names: tuple[str, ...]
-  config: ml_collections.ConfigDict
-  digest: str
+  class_names: tuple[str, ...] = ()
+  thresholds: np.ndarray | None = None
+  config: ml_collections.ConfigDict | None = None
+  step: int = 0
   fingerprint: str = ''
   num_labels: int = 0
 
+  @property
+  def digest(self) -> str:
+    """sha256 of `params` and `model_state`."""
+    return checkpoints.digest([self.params, self.model_state])
 
-def restore_model(directory) -> Restored:
-  """Restores a whole model for evaluation.
+  def of(self, state) -> 'Model':
+    """The model with the weights, statistics and step of a `TrainState`."""
+    return self._replace(
+      params=state.params, model_state=state.model_state, step=int(state.step)
+    )
+
+
+class Outputs(NamedTuple):
+  """What a model says of every record of a split, in stored order.
+
+  Attributes:
+    features: [N, D].
+    probabilities: [N, K], or None where the method has no classifier.
+    logits: [N, K], or None as well.
+  """
+
+  features: np.ndarray
+  probabilities: np.ndarray | None
+  logits: np.ndarray | None = None
+
+
+def load(path) -> Model:
+  """Loads a model from the checkpoint of a run.
 
   Args:
-    directory: a work folder or its `checkpoints` folder, for the step that the
-      run's own `config.evaluate_checkpoint` means; or the folder of one step.
+    path: a work folder or its `checkpoints` folder, for the step that the run's
+      own `config.evaluate_checkpoint` means; or the folder of one step.
 
   Raises:
     ValueError: if there is no valid checkpoint, its arrays are not those of
       the model that its config describes or not finite, or its config lacks a
       field.
   """
-  arrays, metadata = checkpoints.load(directory)
+  arrays, metadata = checkpoints.load(path)
   config = from_json(metadata['config'])
   try:
     method = resolve('methods', config.method).make(config)
   except AttributeError as error:  # of ConfigDict, naming the field
     raise ValueError(
-      f'{directory} was trained with another version of ecgjax '
+      f'{path} was trained with another version of ecgjax '
       f'({metadata.get("version")}): its config has no field {error}'
     ) from None
   contract = InputContract.from_json(metadata['contract'])
@@ -81,38 +112,82 @@ def restore_model(directory) -> Restored:
   checkpoints.compare(
     _flat({part: getattr(expected, part) for part in parts}),
     _flat({part: arrays[part] for part in parts}),
-    where=str(directory),
+    where=str(path),
   )
   for name, leaf in _flat({part: arrays[part] for part in parts}).items():
     if not jnp.isfinite(leaf).all():
       raise ValueError(
-        f'{directory}: {name} holds numbers that are not finite; take an '
+        f'{path}: {name} holds numbers that are not finite; take an '
         'earlier step of the run'
       )
   params, model_state = (jax.tree.map(jnp.asarray, arrays[p]) for p in parts)
-  return Restored(
-    method, contract, params, model_state, int(arrays['step']), class_names,
-    config, checkpoints.digest([params, model_state]),
-    metadata.get('fingerprint', ''), num_labels,
+  return Model(
+    method, contract, params, model_state, class_names, None, config,
+    int(arrays['step']), metadata.get('fingerprint', ''), num_labels,
   )  # fmt: skip
 
 
-def untrained(model: Restored) -> Restored:
+def untrained(model: Model) -> Model:
   """The model before its first step, with the weights of its seed."""
   return make_untrained(model.config, model.class_names)
 
 
-def make_untrained(config, class_names: tuple[str, ...] = ()) -> Restored:
+def make_untrained(config, class_names: tuple[str, ...] = ()) -> Model:
   """The model of a config before its first step."""
   method = resolve('methods', config.method).make(config)
   contract = InputContract.from_config(config)
   state = jax.jit(
     lambda: _initial(method, config, contract, len(class_names))
   )()
-  return Restored(
-    method, contract, state.params, state.model_state, 0, class_names, config,
-    checkpoints.digest([state.params, state.model_state]),
+  return Model(
+    method, contract, state.params, state.model_state, class_names,
+    config=config, num_labels=len(class_names),
   )  # fmt: skip
+
+
+def outputs(model: Model, batch) -> dict[str, jax.Array]:
+  """What `Method.predict` says of a batch, compiled once per method.
+
+  Args:
+    model: any.
+    batch: `ecg` [B, L, C] and, of stored records, how to read it; see
+      `ecg.contract.to_model_input`.
+  """
+  predict = _compiled(model.method, model.contract)
+  return predict(model.params, model.model_state, batch)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(method, contract):
+
+  @jax.jit
+  def predict(params, model_state, batch):
+    return method.predict(params, model_state, to_model_input(batch, contract))
+
+  return predict
+
+
+def over_split(model: Model, split, name: str = '') -> Outputs:
+  """Runs a model over one split.
+
+  Args:
+    model: any.
+    split: `data.batches.stream.Split`, opened for the model's contract.
+    name: before the progress bar.
+  """
+  said = {name: [] for name in Outputs._fields}
+  total = -(-len(split) // BATCH_SIZE)
+  batches = stream.eval_batches(split, BATCH_SIZE)
+  for batch in tqdm.tqdm(
+    batches, total=total, desc=f'{name} {split.name}', leave=False, disable=None
+  ):
+    rows = jax.device_get(outputs(model, batch))
+    keep = batch['mask'] > 0
+    for field, parts in said.items():
+      if field in rows:
+        parts.append(np.asarray(rows[field], np.float32)[keep])
+  joined = {k: np.concatenate(v) if v else None for k, v in said.items()}
+  return Outputs(**joined)
 
 
 def _initial(method, config, contract, num_labels: int):

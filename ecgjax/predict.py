@@ -44,7 +44,7 @@ from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.ecg.leads import LEADS, indices
 from ecgjax.ecg.recording import BadRecord
 from ecgjax.formats import wfdb, wfdb_folder
-from ecgjax.model import Restored, restore_model
+from ecgjax.model import Model, load
 from ecgjax.runtime import console
 
 BATCH_SIZE = 32
@@ -115,7 +115,7 @@ def find_sources(arguments: Iterable[str]) -> list[Source]:
 
 
 def make_predictor(
-  model: Restored, given: tuple[str, ...] = (), features: bool = False
+  model: Model, given: tuple[str, ...] = (), features: bool = False
 ) -> Predictor:
   """Decides what a checkpoint can say about some of its leads.
 
@@ -311,7 +311,7 @@ def run(argv: list[str] | None = None) -> int:
   if not os.path.isdir(folder):
     raise ValueError(f'--output={flags.output}: there is no folder {folder}')
   sources = find_sources(flags.records)
-  model = restore_model(flags.checkpoint)
+  model = load(flags.checkpoint)
   given = tuple(name for name in flags.leads.split(',') if name)
   predictor = make_predictor(model, given, flags.features)
   bar = tqdm.tqdm(sources, desc='predict', unit='ECG', disable=None)

@@ -17,6 +17,7 @@ from ecgjax.checkpoints import best_mode
 from ecgjax.config import check, to_json
 from ecgjax.ecg.contract import InputContract
 from ecgjax.methods.method import Method
+from ecgjax.model import Model
 from ecgjax.runtime import parallel, preemption, processes
 from ecgjax.runtime.resolve import resolve
 from ecgjax.training import (
@@ -59,7 +60,6 @@ def train_and_evaluate(config, workdir) -> dict | None:
   """
   from ecgjax import evaluate
   from ecgjax.data.batches import run_data
-  from ecgjax.evaluators import unlabelled
 
   check.check(config, 'train')
   workdir = pathlib.Path(workdir)
@@ -75,14 +75,9 @@ def train_and_evaluate(config, workdir) -> dict | None:
   make_method(config)  # mistakes come before the work of a data set
   data = processes.on_all(lambda: run_data.open_data(config))
   trained = train_on(config, workdir, data)
-  evaluate_it = (
-    evaluate.evaluate_run
-    if config.data.task
-    else unlabelled.evaluate_unlabelled
-  )
   # The others wait: JAX ends all of them if one leaves long before another.
   return processes.from_first(
-    lambda: evaluate_it(config, trained, data, workdir)
+    lambda: evaluate.evaluate_run(config, trained, data, workdir)
   )
 
 
@@ -181,21 +176,19 @@ class Trained(NamedTuple):
   """What `train` returns.
 
   Attributes:
-    method: of the run.
-    contract: its input contract.
+    model: after the last step.
+    initial: with random weights.
+    start: before the first step, after `initialise`.
     state: TrainState after the last step.
-    initial: TrainState with random weights.
-    start: TrainState before the first step, after `initialise`.
     checkpointer: of the run.
     examples_per_second: ECGs of all devices, compilation and evaluation aside.
     wall_seconds: of this process.
   """
 
-  method: Method
-  contract: InputContract
+  model: Model
+  initial: Model
+  start: Model
   state: train_state.TrainState
-  initial: train_state.TrainState
-  start: train_state.TrainState
   checkpointer: checkpoints.Checkpointer
   examples_per_second: float
   wall_seconds: float
@@ -259,6 +252,11 @@ def train(
     'num_labels': example['label'].shape[-1] if 'label' in example else 0,
     'version': __version__,
   }
+  model = Model(
+    method, contract, initial.params, initial.model_state,
+    tuple(class_names) if method.logits_loss else (), config=config,
+    fingerprint=fingerprint, num_labels=metadata['num_labels'],
+  )  # fmt: skip
   start = initialise(initial) if initialise is not None else initial
   state, loss_history = jax.tree.map(jnp.copy, start), []
   latest = processes.from_first(checkpointer.latest_step)
@@ -374,8 +372,9 @@ def train(
           f'stopped by a signal at step {step} of {config.num_steps}; state '
           'saved, the same command resumes'
         )
+  state = parallel.local(state)
   return Trained(
-    method, contract, parallel.local(state), initial, start, checkpointer,
+    model.of(state), model.of(initial), model.of(start), state, checkpointer,
     speed.median(), time.monotonic() - started,
   )  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from configs import evaluate as evaluate_config
-from ecgjax import evaluate, evaluate_checkpoint
+from ecgjax import evaluate_checkpoint
 from ecgjax import model as model_lib
 from ecgjax.data.batches import run_data
 from ecgjax.data.store import leakage, prepared
@@ -56,7 +56,7 @@ def lcd(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def model(lcd):
-  return model_lib.restore_model(lcd)
+  return model_lib.load(lcd)
 
 
 def make_config(run, data_dir, **evaluation):
@@ -164,17 +164,17 @@ def test_data_at_another_rate_are_asked_for(data_dir, tmp_path):
 
 
 def complete(config, run):
-  contract = model_lib.restore_model(run).contract
+  contract = model_lib.load(run).contract
   return evaluate_checkpoint.complete(config, contract)
 
 
 def said_on_test(config, run):
   """The model, the test split, and what its classifier says of it."""
-  model = model_lib.restore_model(run)
+  model = model_lib.load(run)
   data = run_data.open_data(complete(config, run))
   test = data.labelled['test']
   assert test.class_names == ('AF', 'MI')
-  return model, test, evaluate.predict_split(model, model, test).probabilities
+  return model, test, model_lib.over_split(model, test).probabilities
 
 
 def test_classifier_that_knows_one_class(data_dir, tmp_path, monkeypatch):
@@ -272,7 +272,7 @@ def test_what_cannot_be_done_is_said_first(lcd, data_dir, tmp_path):
 def test_test_patients_in_the_training_data(
   lcd, data_dir, tmp_path, monkeypatch
 ):
-  model = model_lib.restore_model(lcd)  # its config will be changed
+  model = model_lib.load(lcd)  # its config will be changed
   config = make_config(lcd, data_dir)
   builder = prepared.make_builder('wfdb_folder', str(data_dir), 100.0)
   audit = evaluate_checkpoint.audit_training_data(config, model, builder)

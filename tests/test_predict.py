@@ -98,7 +98,7 @@ def features_of(workdir, ecg):
 
 @functools.cache
 def compiled(workdir):
-  model = model_lib.restore_model(workdir)
+  model = model_lib.load(workdir)
   predict = jax.jit(model.method.predict)
   return lambda ecg: predict(model.params, model.model_state, {'ecg': ecg})
 
@@ -225,8 +225,8 @@ def test_probabilities(classifier, raw, capsys):
 
 def test_best_step_of_a_supervised_run(classifier):
   """Early stopping chose step 1 of 2; one step can be named, too."""
-  assert model_lib.restore_model(classifier).step == 1
-  assert model_lib.restore_model(classifier / 'checkpoints' / '2').step == 2
+  assert model_lib.load(classifier).step == 1
+  assert model_lib.load(classifier / 'checkpoints' / '2').step == 2
 
 
 def test_json(classifier, raw, capsys, tmp_path):
@@ -277,7 +277,7 @@ def test_a_run_of_another_version(classifier, monkeypatch):
   with pytest.raises(
     ValueError, match="another version.*no field .*'branches'"
   ):
-    model_lib.restore_model(classifier)
+    model_lib.load(classifier)
 
 
 def test_weights_that_are_not_finite(classifier, monkeypatch):
@@ -291,7 +291,7 @@ def test_weights_that_are_not_finite(classifier, monkeypatch):
 
   monkeypatch.setattr(model_lib.checkpoints, 'load', broken)
   with pytest.raises(ValueError, match='params/.* not finite; take an earlier'):
-    model_lib.restore_model(classifier)
+    model_lib.load(classifier)
 
 
 def test_as_a_program_of_its_own():
@@ -306,7 +306,7 @@ def test_as_a_program_of_its_own():
 def test_encoder_of_all_leads_takes_no_subset():
   contract = InputContract(100.0, 64, ('II', 'V1'))
   method = method_lib.Method(None, None, None, per_lead=False)
-  model = model_lib.Restored(method, contract, {}, {}, 1, CLASSES, None, '')
+  model = model_lib.Model(method, contract, {}, {}, CLASSES)
   with pytest.raises(ValueError, match='needs II, V1 for its features$'):
     predict.make_predictor(model, ('II',), features=True)
 

@@ -206,7 +206,7 @@ def test_a_best_step_without_a_finite_figure_is_an_error(undisturbed):
     trained.checkpointer.directory, best_metric='nothing'
   )
   with pytest.raises(ValueError, match='no step with a finite nothing'):
-    evaluate.choose_state(config, trained._replace(checkpointer=checkpointer))
+    evaluate.choose_model(config, trained._replace(checkpointer=checkpointer))
 
 
 def widen(x):

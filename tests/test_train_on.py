@@ -7,14 +7,13 @@ import numpy as np
 import optax
 import pytest
 from sklearn.metrics import log_loss
-from tests.synthesis import beating
 
 from configs import lcd as lcd_config
 from configs import longitudinal as longitudinal_config
 from configs import prior as prior_config
 from configs import supervised as supervised_config
 from configs import vqvae as vqvae_config
-from ecgjax import checkpoints, evaluate, train
+from ecgjax import checkpoints, train
 from ecgjax import config as config_lib
 from ecgjax import model as model_lib
 from ecgjax.data.batches import run_data, stream
@@ -24,6 +23,7 @@ from ecgjax.metrics import metrics
 from ecgjax.studies import study as studies_base
 from ecgjax.training import metric_writers, restore, train_state
 from tests import tiny_runs
+from tests.generation import beating
 
 TINY = {
   'name': 'vit1d', 'kwargs': {'width': 8, 'depth': 1, 'heads': 2, 'patch': 50}
@@ -59,7 +59,7 @@ def test_a_label_subset_stays_one(builder, tmp_path, metric):
   """Whatever decides which checkpoint is the best."""
   config, data, trained = run_subset(builder, tmp_path, best_metric=metric)
   assert int(trained.state.step) == SUBSET // config.batch_size
-  model = model_lib.restore_model(tmp_path)
+  model = model_lib.load(tmp_path)
   assert model.class_names == data.labelled['train'].class_names
   rows = metric_writers.read_metrics(tmp_path / 'metrics.jsonl')
   values = [row[metric] for row in rows]
@@ -77,7 +77,7 @@ def test_validation_of_a_classifier(builder, tmp_path):
     supervised={'mixup': 0.4, 'augment': 'classical'},
   )
   split = data.labelled['validation']
-  found = evaluate.predict_split(trained, trained.state, split)
+  found = model_lib.over_split(trained.model, split)
   label, mask = (split.columns[k] for k in ('label', 'label_mask'))
   assert mask.all()
   figures = trained.checkpointer.metadata(2)['metrics']
@@ -128,7 +128,7 @@ def test_learning_rates_are_compared_the_right_way_round(
     saver = types.SimpleNamespace(
       metadata=lambda step: {'metrics': {metric: figures[rate]}}
     )
-    return types.SimpleNamespace(checkpointer=saver, rate=rate)
+    return types.SimpleNamespace(checkpointer=saver, rate=rate, step=1)
 
   class Folder:  # the checkpoints of one training
     def __init__(self, path):
@@ -139,11 +139,11 @@ def test_learning_rates_are_compared_the_right_way_round(
 
   monkeypatch.setattr(studies_base.train, 'train_on', train_on)
   monkeypatch.setattr(
-    studies_base.evaluate, 'choose_state', lambda run, trained: (trained, 1)
+    studies_base.evaluate, 'choose_model', lambda run, trained: trained
   )
   monkeypatch.setattr(
-    studies_base.evaluate,
-    'predict_split',
+    studies_base,
+    'over_split',
     lambda trained, *_: types.SimpleNamespace(probabilities=trained.rate),
   )
   labelled = {'train': range(8), 'validation': range(8), 'test': range(8)}
@@ -214,7 +214,7 @@ def patient_contrast(**fields):
 def test_probe_and_finetuning_start_from_one_encoder(tmp_path, which, step):
   """`init_from` takes the step that the run's own evaluation takes."""
   save_two(tmp_path, patient_contrast(), which)
-  model = model_lib.restore_model(tmp_path)
+  model = model_lib.load(tmp_path)
   assert model.step == step
   config = supervised_config.get_config().copy_and_resolve_references()
   config.model = TINY
@@ -271,7 +271,7 @@ def test_pretraining_goes_on_from_its_own_method_only(tmp_path):
   tiny_runs.write_lcd(tmp_path / 'lcd', length=64)
   config = longitudinal_config.get_config().copy_and_resolve_references()
   config.init_from = str(tmp_path / 'lcd')
-  config.model = model_lib.restore_model(tmp_path / 'lcd').config.model
+  config.model = model_lib.load(tmp_path / 'lcd').config.model
   with pytest.raises(ValueError, match='holds a run of lcd; one of longitud'):
     restore.make_initialise(config)
   save_two(tmp_path / 'long', patient_contrast(), 'last')
@@ -317,5 +317,5 @@ def test_a_prior_learns_from_labels(tmp_path):
   expected = stream.fingerprint(data.labelled['train'])['sha256']
   assert metadata['fingerprint'] == expected != data.fingerprint
   assert tuple(metadata['class_names']) == data.labelled['train'].class_names
-  model = model_lib.restore_model(tmp_path / 'run')
+  model = model_lib.load(tmp_path / 'run')
   assert model.num_labels == 4 and not model.class_names  # no classifier

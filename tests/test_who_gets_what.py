@@ -13,6 +13,8 @@ from sklearn import metrics as sk
 from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import evaluate, train
+from ecgjax import model as model_lib
+from ecgjax.methods import method as method_lib
 from ecgjax.methods import supervised
 from ecgjax.metrics import metrics, probe
 
@@ -112,22 +114,17 @@ def test_predictions_are_in_stored_order_without_padding(monkeypatch):
       yield {'record': rows, 'mask': np.float32(rows < 6)}
 
   def predict(params, model_state, batch):
-    rows = np.float32(batch['record'])[:, None]
+    rows = batch['record'].astype('f4')[:, None]
     return {
       'features': params * rows + model_state, 'probabilities': rows / 10,
     }  # fmt: skip
 
-  monkeypatch.setattr(evaluate.stream, 'eval_batches', eval_batches)
-  monkeypatch.setattr(evaluate, 'to_model_input', lambda batch, _: batch)
-  model = types.SimpleNamespace(
-    method=types.SimpleNamespace(predict=predict), contract='contract'
-  )
-  model.method.__hash__ = None
-  monkeypatch.setattr(evaluate, 'compiled_predict', lambda *_: predict)
-  state = types.SimpleNamespace(params=2.0, model_state=100.0)
-  split = types.SimpleNamespace(name='test', __len__=lambda: 6)
+  monkeypatch.setattr(model_lib.stream, 'eval_batches', eval_batches)
+  monkeypatch.setattr(model_lib, 'to_model_input', lambda batch, _: batch)
+  method = method_lib.Method(None, None, predict)
+  model = model_lib.Model(method, 'contract', 2.0, 100.0)
   split = type('Split', (), {'name': 'test', '__len__': lambda self: 6})()
-  found = evaluate.predict_split(model, state, split)
+  found = model_lib.over_split(model, split)
   np.testing.assert_allclose(found.features[:, 0], 100 + 2 * np.arange(6))
   np.testing.assert_allclose(found.probabilities[:, 0], np.arange(6) / 10)
 
@@ -137,9 +134,9 @@ def judged(monkeypatch, splits):
   """`evaluate_run` on names; returns (config, classifier?) -> its scores."""
 
   def judged(config, classifier):
-    def predict_split(model, state, split, name=''):
-      scores = f'p({state}, {split.name})' if classifier else None
-      return evaluate.Outputs(f'{state} {split.name}', scores)
+    def over_split(model, split, name=''):
+      scores = f'p({model}, {split.name})' if classifier else None
+      return model_lib.Outputs(f'{model} {split.name}', scores)
 
     seen = {}
 
@@ -147,27 +144,27 @@ def judged(monkeypatch, splits):
       seen.update(scores=scores, arm=arm, splits=splits)
       return {'metrics': {}}, {}
 
-    monkeypatch.setattr(evaluate, 'predict_split', predict_split)
+    monkeypatch.setattr(evaluate, 'over_split', over_split)
     monkeypatch.setattr(
       evaluate, 'probe_scores',
       lambda recipe, train, val, test, splits: (train, val, test),
     )  # fmt: skip
     monkeypatch.setattr(evaluate, 'compare_arms', compare_arms)
-    monkeypatch.setattr(evaluate, 'choose_state', lambda *_: ('chosen', 7))
+    monkeypatch.setattr(evaluate, 'choose_model', lambda *_: 'chosen')
     monkeypatch.setattr(evaluate, 'publish', lambda *_: None)
 
-    def facts(config, trained, data, split, state, step):
-      seen.update(split=split, state=state, step=step)
+    def facts(config, trained, data, split, model):
+      seen.update(split=split, model=model)
       return {}
 
     monkeypatch.setattr(evaluate, 'facts', facts)
     monkeypatch.setattr(evaluate, 'assemble', lambda *_, **__: {})
     data = types.SimpleNamespace(labelled=splits)
     trained = types.SimpleNamespace(
-      initial='initial', state='last', start='start', wall_seconds=0
+      initial='initial', model='last', start='start', wall_seconds=0
     )
     evaluate.evaluate_run(config, trained, data, None)
-    assert (seen['split'], seen['state'], seen['step']) == ('test', 'chosen', 7)
+    assert (seen['split'], seen['model']) == ('test', 'chosen')
     assert seen['splits'] is splits
     return seen
 
@@ -227,19 +224,20 @@ def test_validation_figures_are_of_validation_labels(monkeypatch, splits):
   scores = np.random.default_rng(3).random((40, 2))
   asked = []
 
-  def predict_split(model, state, split, name=''):
-    asked.append((state, split.name))
-    return evaluate.Outputs(None, scores, np.log(scores / (1 - scores)))
+  def over_split(model, split, name=''):
+    asked.append((model.params, split.name))
+    return model_lib.Outputs(None, scores, np.log(scores / (1 - scores)))
 
   columns = splits['validation'].columns
   figure = metrics.macro(
     metrics.auroc(columns['label'], scores, columns['label_mask'])
   )
-  monkeypatch.setattr(evaluate, 'predict_split', predict_split)
+  monkeypatch.setattr(evaluate, 'over_split', over_split)
   method = supervised.make(config_of(supervised_config))
   validate = evaluate.make_validate(method, None, splits['validation'], None)
   keep = columns['label_mask'] > 0
-  assert validate('state') == {
+  state = types.SimpleNamespace(params='state', model_state={}, step=1)
+  assert validate(state) == {
     'validation_macro_auroc': pytest.approx(figure),
     'validation_loss': pytest.approx(
       sk.log_loss(columns['label'][keep], scores[keep]), rel=1e-5

@@ -22,7 +22,7 @@ from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.ecg.recording import BadRecord
 from ecgjax.formats import wfdb
 from ecgjax.metrics import attribution
-from ecgjax.model import Restored, restore_model
+from ecgjax.model import Model, load
 from ecgjax.report import attribution as attribution_report
 from ecgjax.report import page
 from ecgjax.simulator import simulator
@@ -38,7 +38,7 @@ _MAX_PICTURES = 4
 _SMOOTHING = 0.04  # seconds, in the plots only
 
 
-def check(config, model: Restored) -> Restored | None:
+def check(config, model: Model) -> Model | None:
   """Refuses what cannot be done before any work; restores `compare_with`.
 
   Raises:
@@ -61,7 +61,7 @@ def check(config, model: Restored) -> Restored | None:
     ludb_waves.read_diagnoses(options.ludb_dir)
   if not options.compare_with:
     return None
-  other = restore_model(options.compare_with)
+  other = load(options.compare_with)
   for field in ('contract', 'class_names'):
     mine, theirs = getattr(model, field), getattr(other, field)
     if mine != theirs:
@@ -96,7 +96,7 @@ def evaluate_attribution(config, model, other, data, probabilities):
   return part, attribution_report.section(part, TITLES, pictures)
 
 
-def measure_shares(models: Mapping[str, Restored], ludb_dir) -> dict:
+def measure_shares(models: Mapping[str, Model], ludb_dir) -> dict:
   """`attribution.shares` of models of one task on all examples there are.
 
   Args:
@@ -124,7 +124,7 @@ def _examples(contract, class_names, ludb_dir) -> list[attribution.Examples]:
   return examples
 
 
-def attributor(model: Restored):
+def attributor(model: Model):
   """(ecg [B, L, C], classes [B]) -> attributions and change of the logit."""
   return functools.partial(
     _integrated_gradients(model.method), (model.params, model.model_state)

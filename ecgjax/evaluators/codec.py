@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import evaluate, model
 from ecgjax.config import common, from_json, lcd_options, to_json
 from ecgjax.data.batches import stream
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
 from ecgjax.ecg.page import make
+from ecgjax.evaluators.arms import fit_probe
 from ecgjax.metrics import page_errors, reconstruction
+from ecgjax.model import BATCH_SIZE, Model, load, make_untrained, outputs
 from ecgjax.models.codec import make_codec
 from ecgjax.report import codec_tables
 from ecgjax.report.page import Picture, Section
@@ -31,7 +32,7 @@ class Finding(NamedTuple):
     metrics: name -> {'value', 'ci95'}, beside those of the labels.
     fields: further fields of `results.json`.
     arms: arm -> (validation, test) probabilities, see
-      `evaluate.compare_arms`.
+      `arms.compare_arms`.
     comparisons: pairs of arms.
     sections: of the report.
   """
@@ -63,20 +64,20 @@ def evaluate_codec(
   return evaluate_signals(config, contract, predict, decode, data)
 
 
-def make_decode(config, state) -> Callable:
+def make_decode(config, model: Model) -> Callable:
   """Returns indices [B, T, q] of the first q stages -> ECGs [B, L, 12], mV."""
   codec = make_codec(config)
 
   @jax.jit
   def decode(indices):
-    z_q = codec.lookup(state.model_state['codebook'], indices)
-    return leads.from_independent(jnp, codec.decode(state.params, z_q))
+    z_q = codec.lookup(model.model_state['codebook'], indices)
+    return leads.from_independent(jnp, codec.decode(model.params, z_q))
 
   return decode
 
 
 def _code(predict: Callable, contract: InputContract, split):
-  batches = stream.eval_batches(split, evaluate.BATCH_SIZE)
+  batches = stream.eval_batches(split, BATCH_SIZE)
   return reconstruction.reconstruct(predict, contract, batches)
 
 
@@ -132,7 +133,7 @@ def evaluate_signals(
     row['prdn'] = prdn
   judge = make_judge(config, contract)
   features = functools.partial(_features, judge)
-  probe = evaluate.fit_probe(
+  probe = fit_probe(
     config.probe.recipe,
     features(coded['train'].original),
     features(coded['validation'].original),
@@ -171,7 +172,7 @@ def stage_prdn(test: reconstruction.Reconstructed, decode) -> list[float]:
   found = []
   for stages in range(1, test.indices.shape[2] + 1):
     indices = test.indices[:, :, :stages]
-    parts = np.array_split(indices, -(-len(indices) // evaluate.BATCH_SIZE))
+    parts = np.array_split(indices, -(-len(indices) // BATCH_SIZE))
     ecg = np.concatenate([np.asarray(decode(part)) for part in parts])
     found.append(
       float(np.median(reconstruction.record_prdn(test.original, ecg)))
@@ -179,16 +180,16 @@ def stage_prdn(test: reconstruction.Reconstructed, decode) -> list[float]:
   return found
 
 
-def make_judge(config, contract: InputContract) -> model.Restored:
+def make_judge(config, contract: InputContract) -> Model:
   """The encoder that judges reconstructions of a codec."""
   folder = config.vqvae.judge
   if folder:
-    judge = model.restore_model(folder)
+    judge = load(folder)
   else:
     fields = to_json(common(config.data.name))
     fields |= {'method': 'lcd', 'lcd': lcd_options()}
     fields['data'] |= {'rate': contract.rate, 'length': contract.length}
-    judge = model.make_untrained(from_json(fields))
+    judge = make_untrained(from_json(fields))
   theirs = judge.contract
   if (theirs.rate, theirs.length) != (contract.rate, contract.length):
     raise ValueError(
@@ -199,15 +200,14 @@ def make_judge(config, contract: InputContract) -> model.Restored:
   return judge
 
 
-def _features(judge: model.Restored, ecg: np.ndarray) -> np.ndarray:
+def _features(judge: Model, ecg: np.ndarray) -> np.ndarray:
   """Features [N, D] of ECGs [N, L, 12] in mV."""
   chosen = ecg[..., list(leads.indices(judge.contract.leads))]
-  size = evaluate.BATCH_SIZE
-  predict = evaluate.compiled_predict(judge.method, judge.contract)
+  size = BATCH_SIZE
   found = []
   for first in range(0, len(chosen), size):
     rows = chosen[first : first + size]
     padded = np.resize(rows, (size, *rows.shape[1:]))
-    outputs = predict(judge.params, judge.model_state, {'ecg': padded})
-    found.append(np.asarray(outputs['features'], np.float32)[: len(rows)])
+    said = outputs(judge, {'ecg': padded})
+    found.append(np.asarray(said['features'], np.float32)[: len(rows)])
   return np.concatenate(found)

@@ -7,7 +7,6 @@ the validation loss of the checkpoint, and the training curves.
 import logging
 import pathlib
 
-from ecgjax import evaluate
 from ecgjax.report import page
 from ecgjax.report.results import assemble, write
 from ecgjax.training import metric_writers
@@ -15,21 +14,19 @@ from ecgjax.training import metric_writers
 logger = logging.getLogger(__name__)
 
 
-def evaluate_unlabelled(config, trained, data, workdir) -> dict:
+def evaluate_unlabelled(
+  loss: float, known: dict, workdir: pathlib.Path
+) -> dict:
   """Writes results and report of a pretraining run without a label task.
 
   Args:
-    config: of the run; `config.data.task` is empty.
-    trained: from `train.train`.
-    data: `data.batches.run_data.Data` of the run.
+    loss: on validation, of the checkpoint that counts.
+    known: further fields of the results, from `evaluate.facts`.
     workdir: `report.html` and, last, `results.json` are written here.
 
   Returns:
     The results.
   """
-  workdir = pathlib.Path(workdir)
-  state, step = evaluate.choose_state(config, trained)
-  loss = trained.checkpointer.metadata(step)['metrics']['validation_loss']
   results = assemble(
     {
       'metrics': {'validation_loss': {'value': loss, 'ci95': None}},
@@ -38,8 +35,7 @@ def evaluate_unlabelled(config, trained, data, workdir) -> dict:
       'differences': {},
     },
     protocol='no labels',
-    **evaluate.facts(config, trained, data, 'validation', state, step),
-    wall_seconds=trained.wall_seconds,
+    **known,
   )
   page.write_report(
     workdir / 'report.html',
@@ -47,7 +43,9 @@ def evaluate_unlabelled(config, trained, data, workdir) -> dict:
     history=metric_writers.read_metrics(workdir / 'metrics.jsonl'),
   )
   write(workdir / 'results.json', results)
-  logger.info('Validation loss %.4g at step %d; no labels to probe', loss, step)
+  logger.info(
+    'Validation loss %.4g at step %d; no labels to probe', loss, known['step']
+  )
   logger.info('Results: %s', workdir / 'results.json')
   logger.info('Report:  %s', workdir / 'report.html')
   return results

@@ -15,13 +15,13 @@ from ecgjax.data.store.records import read_table
 from ecgjax.ecg import beats, leads
 from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.generation import align, operators, parents
-from ecgjax.model import Restored, restore_model
+from ecgjax.model import Model, load
 from ecgjax.simulator import simulator
 
 METHODS = {'codec': 'vqvae', 'prior': 'prior', 'teacher': 'supervised'}
 
 
-def restore_models(config, data) -> dict[str, Restored | None]:
+def restore_models(config, data) -> dict[str, Model | None]:
   """The checkpoints that the operator uses, checked against data and config.
 
   Raises:
@@ -36,7 +36,7 @@ def restore_models(config, data) -> dict[str, Restored | None]:
     ):
       continue
     where = f'config.augment.{field}: {options[field]}'
-    model = restore_model(options[field])
+    model = load(options[field])
     if model.config.method != method:
       raise ValueError(
         f'{where} holds a {model.config.method} run; give one of {method}'

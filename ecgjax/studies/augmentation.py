@@ -19,10 +19,12 @@ import time
 
 import numpy as np
 
-from ecgjax import checkpoints, evaluate
+from ecgjax import evaluate
 from ecgjax.data.batches import run_data
 from ecgjax.data.store import labels
+from ecgjax.evaluators.arms import compare_arms, probe_scores
 from ecgjax.generation import parents
+from ecgjax.model import over_split
 from ecgjax.report.results import assemble, read, write
 from ecgjax.studies import augmentation_fold, augmentation_summary, study
 from ecgjax.studies.augmentation_summary import (
@@ -188,25 +190,19 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
   fields = arm_fields(config, fold, runs, arm, seed)
   run = augmentation_fold.run_config(config, {'seed': seed}, fields)
   trained = train_on(run, folder / 'run', data, folder.name)
-  state, step = evaluate.choose_state(run, trained)
+  model = evaluate.choose_model(run, trained)
   scores = {
     arm: tuple(
-      evaluate.predict_split(
-        trained, state, data.labelled[split], folder.name
-      ).probabilities
+      over_split(model, data.labelled[split], folder.name).probabilities
       for split in ('validation', 'test')
     )
   }
   if arm == BASELINE:
     features = [
-      evaluate.predict_split(
-        trained, trained.initial, data.labelled[split], PROBE
-      ).features
+      over_split(trained.initial, data.labelled[split], PROBE).features
       for split in run_data.SPLITS
     ]
-    scores[PROBE] = evaluate.probe_scores(
-      config.probe.recipe, *features, data.labelled
-    )
+    scores[PROBE] = probe_scores(config.probe.recipe, *features, data.labelled)
   else:
     scores |= augmentation_summary.read_scores(runs / f'{BASELINE}-seed{seed}')
   extra = {}
@@ -214,20 +210,20 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
     extra['fidelity'] = augmentation_fold.fidelity_of(
       fold, runs / f'{BASELINE}-seed{seed}' / 'run', run
     )
-  evaluation, _ = evaluate.compare_arms(config, scores, data.labelled, arm)
+  evaluation, _ = compare_arms(config, scores, data.labelled, arm)
   augmentation_summary.write_scores(folder, scores)
-  metadata = trained.checkpointer.metadata(step)
+  metadata = trained.checkpointer.metadata(model.step)
   results = assemble(
     evaluation,
     **study.facts(
       config, data, config.study.method, time.monotonic() - started
     ),
     seed=seed,
-    step=step,
+    step=model.step,
     hashes={
       'split': data.split_hash,
       'manifest': data.manifest_hash,
-      'checkpoint': checkpoints.digest([state.params, state.model_state]),
+      'checkpoint': model.digest,
     },
     examples_per_second=trained.examples_per_second,
     validation_macro_auroc=metadata['metrics']['validation_macro_auroc'],

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import evaluate
 from ecgjax.config import from_json, to_json
 from ecgjax.data.batches import extra, run_data, stream
 from ecgjax.data.store import records, splits
@@ -15,7 +14,7 @@ from ecgjax.ecg import leads
 from ecgjax.generation import operators
 from ecgjax.generation.generate import generate_for
 from ecgjax.metrics import fidelity, reconstruction
-from ecgjax.model import restore_model
+from ecgjax.model import BATCH_SIZE, load, outputs, over_split
 from ecgjax.models.codec import make_codec
 from ecgjax.report import results
 from ecgjax.studies import study
@@ -111,15 +110,13 @@ def train_codec(config, fold: Fold, runs: pathlib.Path) -> pathlib.Path:
   run = run_config(config, fields, {'seed': fold.seed}, without=('supervised',))
   data = open_for(run, fold)
   trained = train_on(run, folder, data, folder.name)
-  predict = evaluate.compiled_predict(trained.method, trained.contract)
-  state = trained.state
   coded = reconstruction.reconstruct(
-    functools.partial(predict, state.params, state.model_state),
-    trained.contract,
-    stream.eval_batches(data.labelled['validation'], evaluate.BATCH_SIZE),
+    functools.partial(outputs, trained.model),
+    trained.model.contract,
+    stream.eval_batches(data.labelled['validation'], BATCH_SIZE),
   )
   found = reconstruction.summarise(
-    coded, trained.contract.rate, make_codec(run).num_codes
+    coded, trained.model.contract.rate, make_codec(run).num_codes
   )
   results.write_text(
     folder / 'reconstruction.json', json.dumps(found, indent=1) + '\n'
@@ -180,7 +177,7 @@ def fidelity_of(fold: Fold, encoder: pathlib.Path, run) -> dict:
   Returns:
     See `fidelity.summarise`.
   """
-  model = restore_model(encoder)
+  model = load(encoder)
   data = fold.data
   table = records.read_table(data.builder, 'train')
   train, train_rows = _real(model, data.labelled['train'])
@@ -227,7 +224,7 @@ def _some(count: int) -> np.ndarray:
 
 
 def _features(model, split) -> np.ndarray:
-  return evaluate.predict_split(model, model, split, 'fidelity').features
+  return over_split(model, split, 'fidelity').features
 
 
 def _millivolts(split, rows) -> np.ndarray:

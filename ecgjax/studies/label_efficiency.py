@@ -17,14 +17,16 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from ecgjax import checkpoints, evaluate
+from ecgjax import evaluate
 from ecgjax.config import to_json
 from ecgjax.data.batches import run_data, stream
 from ecgjax.data.raw import ludb_waves
 from ecgjax.data.store import splits
+from ecgjax.evaluators.arms import compare_arms, probe_scores
 from ecgjax.evaluators.attribution import TITLES, measure_shares
 from ecgjax.metrics import attribution, label_efficiency
-from ecgjax.model import restore_model
+from ecgjax.metrics.compare_arms import evaluate_arms
+from ecgjax.model import load, over_split
 from ecgjax.report import attribution as attribution_report
 from ecgjax.report import efficiency_tables, page, tables
 from ecgjax.report import results as results_lib
@@ -96,17 +98,17 @@ class _Encoders:
     run = study_lib.run_config(config, ('supervised',), **fields)
     trained = train_on(run, self.folder, data, f'pretrain seed {seed}')
     # The step that `init_from` takes from this run.
-    state, _ = evaluate.choose_state(run, trained)
-    self.digest = checkpoints.digest([state.params, state.model_state])
+    model = evaluate.choose_model(run, trained)
+    self.digest = model.digest
     self.examples_per_second = trained.examples_per_second
     self.features = {
       arm: {
-        name: evaluate.predict_split(trained, encoder, split, arm).features
+        name: over_split(encoder, split, arm).features
         for name, split in data.labelled.items()
       }
       for arm, encoder in (
         ('random_probe', trained.initial),
-        ('probe', state),
+        ('probe', model),
       )
     }
 
@@ -134,7 +136,7 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
   data = data._replace(labelled=data.labelled | subsets)
   scores = {}
   for arm, features in encoders.features.items():
-    scores[arm] = evaluate.probe_scores(
+    scores[arm] = probe_scores(
       config.probe.recipe,
       features['train'][rows['train']],
       features['validation'][rows['validation']],
@@ -151,14 +153,13 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
       init_from=init_from,
       learning_rates=config.study[f'{arm}_learning_rates'],
     )
-  evaluation, predictions = evaluate.compare_arms(
+  evaluation, predictions = compare_arms(
     config, {arm: scores[arm] for arm in ARMS}, data.labelled, 'finetune'
   )
   results_lib.write_predictions(folder / 'predictions.npz', **predictions)
   if config.study.attribution:
     models = {
-      arm: restore_model(study_lib.best_run(config, folder, arm))
-      for arm in LOOKING
+      arm: load(study_lib.best_run(config, folder, arm)) for arm in LOOKING
     }
     method = models['finetune'].method  # one program for both
     models = {k: model._replace(method=method) for k, model in models.items()}
@@ -246,7 +247,7 @@ def _summarise(
     arm: np.stack([stored[names[-1], s]['thresholds'][arm] for s in seeds])
     for arm in ARMS
   }
-  evaluation = evaluate.arms_lib.evaluate_arms(
+  evaluation = evaluate_arms(
     largest, thresholds=thresholds, method='finetune',
     comparisons=[('finetune', 'scratch'), ('probe', 'scratch')],
     draws=config.bootstrap_draws, margin=config.study.margin, **common,

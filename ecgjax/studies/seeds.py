@@ -16,7 +16,7 @@ from ecgjax import evaluate, evaluate_checkpoint, train
 from ecgjax.config import from_json, to_json
 from ecgjax.evaluators import identity
 from ecgjax.metrics import compare_arms
-from ecgjax.model import restore_model, untrained
+from ecgjax.model import load, over_split, untrained
 from ecgjax.report import page
 from ecgjax.report.results import assemble, read, read_predictions, write
 from ecgjax.studies import study
@@ -157,12 +157,12 @@ def identity_of(config, data, runs: Sequence[pathlib.Path]) -> Mapping:
   """`evaluators.identity` over all seeds, from their checkpoints."""
   features = {identity.BASELINE: [], identity.METHOD: []}
   for run in runs:
-    trained = restore_model(run)
+    trained = load(run)
     models = zip(features, (untrained(trained), trained))
     for arm, model in models:
       features[arm].append(
         {
-          name: evaluate.predict_split(model, model, split, arm).features
+          name: over_split(model, split, arm).features
           for name, split in data.labelled.items()
         }
       )

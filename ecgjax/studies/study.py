@@ -11,6 +11,7 @@ from ecgjax import checkpoints, evaluate, train
 from ecgjax.checkpoints import best_mode
 from ecgjax.config import from_json, to_json
 from ecgjax.metrics import metrics as metrics_lib
+from ecgjax.model import over_split
 from ecgjax.report import results
 
 
@@ -135,13 +136,11 @@ def train_classifier(
     )  # fmt: skip
     name = run_name(arm, rate)
     trained = train.train_on(run, folder / name, data, f'{folder.name} {name}')
-    state, step = evaluate.choose_state(run, trained)
+    model = evaluate.choose_model(run, trained)
     scores = tuple(
-      evaluate.predict_split(
-        trained, state, data.labelled[split], arm
-      ).probabilities
+      over_split(model, data.labelled[split], arm).probabilities
       for split in ('validation', 'test')
     )
-    metrics = trained.checkpointer.metadata(step)['metrics']
+    metrics = trained.checkpointer.metadata(model.step)['metrics']
     found.append((goodness(run, metrics), scores))
   return max(found, key=lambda pair: pair[0])[1]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from configs import vqvae as vqvae_config
-from ecgjax import evaluate, model, train
+from ecgjax import model, train
 from ecgjax.data.batches import run_data
+from ecgjax.ecg.contract import to_model_input
 from ecgjax.evaluators import codec as codec_lib
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,7 @@ def test_perfect_codec_loses_nothing(codec):
   contract = model.make_untrained(config).contract
 
   def predict(batch):
-    ecg = evaluate.to_model_input(batch, contract)['ecg']
+    ecg = to_model_input(batch, contract)['ecg']
     rest = np.zeros((len(ecg), 125, 1), int)
     return {
       'reconstruction': codec_lib.leads.from_independent(np, ecg),

@@ -8,8 +8,8 @@ import pytest
 from configs import evaluate as evaluate_config
 from configs import lcd as lcd_config
 from configs import study_label_efficiency as study_config
-from ecgjax import evaluate_checkpoint
-from ecgjax.evaluators import unlabelled
+from ecgjax import evaluate, evaluate_checkpoint
+from ecgjax.model import Model
 from ecgjax.report import results as results_lib
 from ecgjax.studies import run
 
@@ -23,11 +23,11 @@ class Validation:
 
 def test_the_validation_loss_is_the_result(tmp_path):
   config = lcd_config.get_config('dataset=wfdb_folder')
-  state = types.SimpleNamespace(
-    step=7, params={'w': np.ones(5)}, model_state={}
-  )  # fmt: skip
+  config = config.copy_and_resolve_references()
+  config.data.task = ''
+  model = Model(None, None, {'w': np.ones(5)}, {}, step=7)
   trained = types.SimpleNamespace(
-    state=state, examples_per_second=1.0, wall_seconds=2.0,
+    model=model, examples_per_second=1.0, wall_seconds=2.0,
     checkpointer=types.SimpleNamespace(
       metadata=lambda step: {'metrics': {'validation_loss': 0.25 * step}}
     ),
@@ -36,7 +36,7 @@ def test_the_validation_loss_is_the_result(tmp_path):
     labelled={'validation': Validation()}, split_hash='0' * 64,
     manifest_hash='1' * 64, synthetic=False,
   )  # fmt: skip
-  unlabelled.evaluate_unlabelled(config, trained, data, tmp_path)
+  evaluate.evaluate_run(config, trained, data, tmp_path)
   results = results_lib.read(tmp_path / 'results.json')
   assert results['metrics'] == {
     'validation_loss': {'value': 1.75, 'ci95': None}

@@ -161,7 +161,7 @@ def test_a_classifier_trains_on_real_and_generated(data, made, tmp_path):
   trained = train.train_on(config.lock(), tmp_path / 'run', own)
   epoch = beating.NUM_TRAIN // 16  # of real ones
   assert int(trained.state.step) == epoch
-  restored_run = model.restore_model(tmp_path / 'run')
+  restored_run = model.load(tmp_path / 'run')
   assert restored_run.class_names == task
   assert restored_run.fingerprint != own.fingerprint
   other = config.copy_and_resolve_references().unlock()

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import raster_twin
 from configs import vqvae as vqvae_config
-from ecgjax import checkpoints, model
+from ecgjax import checkpoints
 from ecgjax import config as config_lib
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
@@ -194,7 +194,7 @@ def test_generation_refuses_pages(monkeypatch):
   class Model:
     config = make_config()
 
-  monkeypatch.setattr(model, 'restore_model', lambda path: Model)
+  monkeypatch.setattr(inputs, 'load', lambda path: Model)
   config = config_lib.common('synthetic')
   config.augment = config_lib.augment_options() | {'codec': 'runs/pages'}
   with pytest.raises(ValueError, match='runs/pages codes pages'):

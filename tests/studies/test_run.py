@@ -95,16 +95,16 @@ def test_the_best_rate_on_validation_counts(monkeypatch, tmp_path):
     rate = run.optimizer.learning_rate
     figures = {'metrics': {run.best_metric: {1e-4: 0.6, 3e-4: 0.9}[rate]}}
     saver = types.SimpleNamespace(metadata=lambda step: figures)
-    return types.SimpleNamespace(checkpointer=saver, rate=rate)
+    return types.SimpleNamespace(checkpointer=saver, rate=rate, step=1)
 
   monkeypatch.setattr(study_lib.train, 'train_on', train_on)
   monkeypatch.setattr(
-    study_lib.evaluate, 'choose_state', lambda run, trained: (trained, 1)
+    study_lib.evaluate, 'choose_model', lambda run, trained: trained
   )
   monkeypatch.setattr(
-    study_lib.evaluate,
-    'predict_split',
-    lambda trained, state, split, arm: types.SimpleNamespace(
+    study_lib,
+    'over_split',
+    lambda trained, split, arm: types.SimpleNamespace(
       probabilities=np.full(len(split), trained.rate)
     ),
   )

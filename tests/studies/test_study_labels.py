@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import study_label_efficiency as study_config
-from ecgjax import evaluate
 from ecgjax.data.store import splits as splits_lib
+from ecgjax.evaluators.arms import compare_arms
 from ecgjax.metrics import metrics
 from ecgjax.studies import label_efficiency, label_subsets
 from ecgjax.studies import study as study_lib
@@ -164,8 +164,8 @@ def test_every_choice_of_a_cell_sees_the_same_validation_records(
     return metrics_thresholds(label, scores, mask)
 
   metrics_thresholds = metrics.f1_thresholds
-  monkeypatch.setattr(evaluate.metrics, 'f1_thresholds', f1_thresholds)
-  monkeypatch.setattr(evaluate, 'probe_scores', probe_scores)
+  monkeypatch.setattr(metrics, 'f1_thresholds', f1_thresholds)
+  monkeypatch.setattr(label_efficiency, 'probe_scores', probe_scores)
   monkeypatch.setattr(study_lib, 'train_classifier', train_classifier)
   label_efficiency._run_cell(
     config, data, encoders, tmp_path, 0, {'fraction': 0.5}
@@ -206,7 +206,7 @@ def test_thresholds_are_never_chosen_on_test():
       )
       for arm in ('random_probe', 'probe')
     }
-    _, predictions = evaluate.compare_arms(config, scores, splits, 'probe')
+    _, predictions = compare_arms(config, scores, splits, 'probe')
     wanted = metrics.f1_thresholds(
       splits['validation'].columns['label'], scores['probe'][0]
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from configs import study_augmentation, study_label_efficiency
+from ecgjax.model import Outputs
 from ecgjax.studies import (
   augmentation,
   augmentation_fold,
@@ -80,32 +81,25 @@ def test_encoders_are_those_before_and_after_the_pretraining(
 
   def train_on(run, folder, data, description=''):
     runs.append((run, folder))
-    state = lambda name: types.SimpleNamespace(
-      params=name, model_state='', name=name
-    )
+    model = lambda name: types.SimpleNamespace(name=name, digest=f'of {name}')
     return types.SimpleNamespace(
-      initial=state('initial'), state=state('last'), chosen=state('chosen'),
+      initial=model('initial'), model=model('last'), chosen=model('chosen'),
       examples_per_second=1,
     )  # fmt: skip
 
   evaluate = label_efficiency.evaluate
   monkeypatch.setattr(label_efficiency, 'train_on', train_on)
   monkeypatch.setattr(
-    evaluate, 'choose_state', lambda run, trained: (trained.chosen, 1)
+    evaluate, 'choose_model', lambda run, trained: trained.chosen
   )
   monkeypatch.setattr(
-    evaluate, 'predict_split',
-    lambda trained, state, split, arm: evaluate.Outputs(
-      f'{state.name} {split}', None
-    ),
+    label_efficiency, 'over_split',
+    lambda model, split, arm: Outputs(f'{model.name} {split}', None),
   )  # fmt: skip
-  monkeypatch.setattr(
-    label_efficiency.checkpoints, 'digest', lambda tree: tree[0]
-  )
   config = make_config(study_label_efficiency).lock()
   data = types.SimpleNamespace(labelled={part: part for part in PARTS})
   encoders = label_efficiency._Encoders(config, data, tmp_path, 4)
-  assert encoders.digest == 'chosen'  # which fine-tuning starts from, too
+  assert encoders.digest == 'of chosen'  # which fine-tuning starts from, too
   assert encoders.features == {
     'random_probe': {part: f'initial {part}' for part in PARTS},
     'probe': {part: f'chosen {part}' for part in PARTS},
@@ -172,12 +166,12 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
     label_subsets.records, 'read_table',
     lambda *_: {'patient_id': np.array([f'p{i}' for i in range(9)])},
   )  # fmt: skip
-  monkeypatch.setattr(module.splits_lib, 'label_subset', label_subset)
-  monkeypatch.setattr(module.splits_lib, 'write_manifest', lambda *_: None)
-  monkeypatch.setattr(module.input_pipeline, 'open_split', open_split)
-  monkeypatch.setattr(module.evaluate, 'probe_scores', probe_scores)
+  monkeypatch.setattr(module.splits, 'label_subset', label_subset)
+  monkeypatch.setattr(module.splits, 'write_manifest', lambda *_: None)
+  monkeypatch.setattr(module.stream, 'open_split', open_split)
+  monkeypatch.setattr(module, 'probe_scores', probe_scores)
   monkeypatch.setattr(study_lib, 'train_classifier', train_classifier)
-  monkeypatch.setattr(module.evaluate, 'compare_arms', compare_arms)
+  monkeypatch.setattr(module, 'compare_arms', compare_arms)
   monkeypatch.setattr(study_lib, 'facts', lambda *_: {})
   for name, found in (
     ('write_predictions', None), ('assemble', {}), ('write', None),
@@ -336,29 +330,30 @@ def test_a_cell_compares_with_the_baseline_of_its_seed(
       metadata=lambda step: {'metrics': {'validation_macro_auroc': 0.5 + step}}
     )
     return types.SimpleNamespace(
-      initial='initial', checkpointer=saver, examples_per_second=1
+      initial=named('initial'), checkpointer=saver, examples_per_second=1
     )
 
-  def predict_split(trained, state, split, name):
-    state = getattr(state, 'name', state)
+  def over_split(model, split, name):
     split = getattr(split, 'name', split)
-    return types.SimpleNamespace(
-      features=f'f({state}, {split})', probabilities=f'p({state}, {split})'
-    )
+    return Outputs(f'f({model.name}, {split})', f'p({model.name}, {split})')
 
-  chosen = types.SimpleNamespace(params='', model_state='', name='chosen')
+  named = lambda name: types.SimpleNamespace(name=name, step=6, digest='')
   monkeypatch.setattr(module, 'train_on', train_on)
-  monkeypatch.setattr(module.evaluate, 'predict_split', predict_split)
-  monkeypatch.setattr(module.evaluate, 'choose_state', lambda *_: (chosen, 6))
+  monkeypatch.setattr(module, 'over_split', over_split)
   monkeypatch.setattr(
-    module.evaluate, 'probe_scores',
+    module.evaluate, 'choose_model', lambda *_: named('chosen')
+  )
+  monkeypatch.setattr(
+    module, 'probe_scores',
     lambda recipe, train, validation, test, splits: (train, validation, test),
   )  # fmt: skip
   monkeypatch.setattr(
-    module.summary_lib, 'read_scores', lambda folder: {'none': folder.name}
+    module.augmentation_summary,
+    'read_scores',
+    lambda folder: {'none': folder.name},
   )
   monkeypatch.setattr(
-    module.summary_lib, 'write_scores',
+    module.augmentation_summary, 'write_scores',
     lambda folder, scores: seen.update(written=scores),
   )  # fmt: skip
 
@@ -366,14 +361,13 @@ def test_a_cell_compares_with_the_baseline_of_its_seed(
     seen.update(scores=scores, arm=arm)
     return {}, {}
 
-  monkeypatch.setattr(module.evaluate, 'compare_arms', compare_arms)
+  monkeypatch.setattr(module, 'compare_arms', compare_arms)
   monkeypatch.setattr(study_lib, 'facts', lambda *_: {})
-  monkeypatch.setattr(module.checkpoints, 'digest', lambda tree: '')
   monkeypatch.setattr(
-    module.results_lib, 'assemble',
+    module, 'assemble',
     lambda *_, **fields: seen.update(fields=fields),
   )  # fmt: skip
-  monkeypatch.setattr(module.results_lib, 'write', lambda *_: None)
+  monkeypatch.setattr(module, 'write', lambda *_: None)
   config = make_config(study_augmentation, mixup=0.3).lock()
   fold = augmentation_fold.Fold(2, make_data('fold train'), {})
   module._run_cell(config, fold, tmp_path, tmp_path, arm, 9)
