@@ -17,7 +17,7 @@ from ecgjax.simulator import simulator
 
 BATCH = 128
 TWIN_PAGES = 16
-# px/mm -> pages/s: must (issue of the augmentation), aim (specification, 5).
+# px/mm -> pages/s: must, aim.
 _WANTED = {1: ('', '14,600'), 2: ('1,000', '6,900'), 4: ('', '1,600')}
 RESOLUTIONS = tuple(_WANTED)
 RATE = 100  # Hz

@@ -1,6 +1,6 @@
 """The rasteriser of ECG pages again, in plain NumPy, column by column.
 
-Written from the specification (ECG images, section 2) and not from
+Written from docs/methods.md (Pages) and not from
 `ecgjax.ecg.raster`: bands are laid on a canvas and joined by the maximum
 of even and odd rows. The tests hold both to the same pixels; the benchmark
 compares their speed.

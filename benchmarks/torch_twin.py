@@ -1,4 +1,4 @@
-"""The LCD step in PyTorch, written from the same specification.
+"""The LCD step in PyTorch, written from docs/methods.md.
 
 Same network, sizes, losses, optimizer and EMA as `methods/lcd.py`; layout and
 layers are those that PyTorch code uses. `lcd_step` and

@@ -1,7 +1,7 @@
 """Classical augmentation of ECGs: what a recording varies by, and no more.
 
 Each of the steps below is applied with probability one half (the scale
-always), from keys of its own (vqvae.md, section 12):
+always), from keys of its own:
 
   scale          one factor for all leads, U(.8, 1.25) in its logarithm
   rotation       of the heart by at most 15 degrees about each axis; what the

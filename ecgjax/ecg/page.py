@@ -2,7 +2,7 @@
 
 25 mm/s and 10 mm/mV: a small square of 1 mm is 40 ms by 0.1 mV, a large one of
 5 mm 200 ms by 0.5 mV. The columns of a page are continuous in time: column c of
-four shows its c-th quarter. Specification: ECG images, section 1.
+four shows its c-th quarter. See docs/methods.md, Pages.
 """
 
 from typing import NamedTuple

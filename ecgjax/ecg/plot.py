@@ -2,7 +2,7 @@
 
 A small square is 1 mm (40 ms, 0.1 mV), a large one 5 mm (200 ms, 0.5 mV). Axes
 are in millimetres, and figures have the page's size, so that a print can be
-measured with a ruler. Layouts (specification: ECG images, section 1):
+measured with a ruler. Layouts:
 
 * '3x4+1': four columns of three leads, continuous in time (column c shows the
   c-th quarter), and lead II over the whole time below;

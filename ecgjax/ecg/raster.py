@@ -6,8 +6,6 @@ and no scatter, and the page is differentiable in the signal almost everywhere.
 Rows overlap as on paper. What a page looks like says `ecgjax.ecg.page`.
 
 Ink is 1 on the trace and 0 on white paper.
-
-Specification: ECG images, section 2.
 """
 
 import jax

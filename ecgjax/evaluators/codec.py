@@ -107,7 +107,7 @@ def evaluate_signals(
 
   The judge is an encoder that never saw a reconstruction: a probe is fitted on
   its features of original training ECGs and read on original and on
-  reconstructed test ECGs (vqvae.md 6, "augmentation gate").
+  reconstructed test ECGs (docs/methods.md, Reconstruction figures).
 
   Args:
     config: of the run; `config.vqvae.judge` is the work folder of the judge,

@@ -4,7 +4,7 @@ The readers' table is a CSV with the columns `record_id`, `reader`, `group`
 (e.g. general, specialist) and one column per label that was asked for, with 1,
 0 or an empty cell (not judged). A reader need not have read every record; every
 comparison with the model is made on the records that the reader judged, on the
-same bootstrap draws (specification: protocol, sections 5 and 6).
+same bootstrap draws (docs/evaluation.md).
 """
 
 import csv

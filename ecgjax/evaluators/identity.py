@@ -2,8 +2,8 @@
 
 Patient contrast optimises identity and is used for disease. How well one ECG
 of a patient finds the other one, and how well age and sex can be read from the
-features, stands beside every probe of it. Specification: longitudinal,
-section 7.
+features, stands beside every probe of it. See docs/evaluation.md,
+Identity.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""How much of a model is left with fewer leads (protocol, section 8).
+"""How much of a model is left with fewer leads (docs/evaluation.md).
 
 Every single lead, every pair and all leads: 8 + 28 + 1 = 37 conditions with
 eight leads. Two variants:

@@ -1,16 +1,15 @@
 """R-peak alignment: one ECG warped in time onto the beats of another.
 
 Mixing two ECGs whose beats fall on different samples superposes two rhythms:
-extra beats of half the height, which look like ectopy (vqvae.md 8). So the
+extra beats of half the height, which look like ectopy (docs/methods.md). So the
 second parent's time axis is mapped piecewise linearly onto the first one's
 beats before anything is mixed. Everything is [B, ...] and pure NumPy; R peaks
 come from `ecg.beats.r_peaks`.
 
-Deviation from the specification, which extends the map with slope 1 and clips
-it to the record: where b has fewer beats than a, or its first beat comes
-sooner, a clipped map stands still, and the child ends or begins in a straight
-line. Here b's whole beats are used again instead, from the first one on; the
-map jumps between T and the next P.
+Where b has fewer beats than a, or its first beat comes sooner, a map that is
+clipped to the record would stand still, and the child would end or begin in a
+straight line. So b's whole beats are used again, from the first one on; the map
+jumps between T and the next P.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Interpolation of ECGs in the latent space of a codec (vqvae.md 9).
+"""Interpolation of ECGs in the latent space of a codec.
 
 z = encode(x), q = quantiser, e = code of z; a and b are of one class and of two
 patients, b aligned with a (`generation.align`), lambda is the weight of a:

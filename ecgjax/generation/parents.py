@@ -3,7 +3,7 @@
 Parents are labelled training records of one fold, of two patients, and share
 their full label set. Classes of rhythm are never interpolated: neither the
 irregularity of fibrillation nor an early beat survives the mean of two of them
-(vqvae.md 8).
+(docs/methods.md, "Why parents are aligned").
 """
 
 from collections.abc import Iterator

@@ -2,11 +2,11 @@
 
 Rows are views of ECGs with a patient id. Every function gathers the rows of
 all devices and gives the same value on each of them, so that `pmean` of the
-gradients is the gradient of that value (see `losses`). Who is whose positive
+gradients is the gradient of that value. Who is whose positive
 or negative follows from the equality of patient ids and never from positions;
 a position only says which gathered row a row itself is.
 
-Specification: longitudinal, sections 2 and 3.
+Equations and sources: docs/methods.md, Patient contrast.
 """
 
 import jax

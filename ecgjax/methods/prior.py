@@ -3,7 +3,7 @@
 An autoregressive transformer on [class][k_1]...[k_T]; classes are hidden from a
 share of the rows, so that sampling can be guided (Ho & Salimans 2022). Decoded
 samples are new ECGs of a class, also of the rhythms that must not be
-interpolated (vqvae.md 8 to 10).
+interpolated (docs/methods.md, Generated ECGs).
 
 The codec is frozen: `config.prior.codec` names its run, its arrays travel in
 `model_state`.

@@ -15,7 +15,7 @@ network, of unknown size and layout. Sizes, losses and codebook rules are those
 of the field (van den Oord et al. 2017, EnCodec, DAC) and of our measurements.
 
 Deviations from reference code (there is none of the paper; EnCodec, sonnet and
-others as named in vqvae.md 5): a restarted code resets its averages as well;
+others in docs/methods.md): a restarted code resets its averages as well;
 one straight-through estimator spans all residual stages; counts are summed over
 devices, and restarts draw from the global batch with one key, so that replicas
 never diverge; masked and non-finite tokens are left out of everything.

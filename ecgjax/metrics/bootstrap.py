@@ -1,4 +1,4 @@
-"""Paired bootstrap over patients and seeds (protocol.md, section 6).
+"""Paired bootstrap over patients and seeds (docs/evaluation.md, Intervals).
 
 Patients are drawn with replacement; a draw is a vector of integer counts, one
 per patient, which weigh the records. Training seeds are crossed with patients:

@@ -1,7 +1,7 @@
 """Compares arms on one test set, all on the same bootstrap draws.
 
 The result holds the parts `metrics`, `per_class`, `arms` and `differences` of
-`results.json` (see `results`). Specification: protocol, sections 5 and 6.
+`results.json` (see `report.results`); the protocol is in docs/evaluation.md.
 """
 
 from collections.abc import Mapping, Sequence

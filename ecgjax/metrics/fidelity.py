@@ -3,8 +3,8 @@
 Distances of features of a frozen encoder (Frechet, kernel), precision, recall,
 density and coverage by nearest neighbours, a classifier two-sample test, the
 memorisation ratio, and what can be read off the tracings: rate, QRS, ST,
-spectrum, Einthoven. Specification: vqvae.md, section 12. NumPy throughout; a
-number between real sets stands beside each, or it would say nothing.
+spectrum, Einthoven. NumPy throughout; a number between real
+sets stands beside each, or it would say nothing (docs/evaluation.md).
 """
 
 from collections.abc import Sequence

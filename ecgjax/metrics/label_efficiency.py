@@ -1,4 +1,4 @@
-"""Label-efficiency factor (specification: protocol, section 7).
+"""Label-efficiency factor (docs/evaluation.md).
 
 factor(s*) = n_scratch(s*) / n_arm(s*), where n(s*) is the number of labelled
 records at which an arm reaches the score s*. Every bootstrap draw has its own

@@ -7,8 +7,6 @@ column and compared with the signal that was drawn.
 
 Beside the codec stand its bounds: `_limit`, the original page read back in the
 same way, and `_blank`, an empty page.
-
-Specification: ECG images, section 4.
 """
 
 import functools

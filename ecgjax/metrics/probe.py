@@ -1,4 +1,4 @@
-"""Linear probes on frozen features (specification: protocol, section 4).
+"""Linear probes on frozen features (docs/evaluation.md, Probe).
 
 `standardised_lr`, the protocol's, standardises features with the training
 subset and gives each label an L2 logistic regression; one C serves all labels:
@@ -222,7 +222,7 @@ def reference(
   learning_rate: float = 1e-3,
   seed: int = 0,
 ) -> ReferenceProbe:
-  """The LCD authors' probe, for parity runs only (specification: LCD, 7).
+  """The LCD authors' probe, as in their code; for parity runs only.
 
   One linear layer on features that are not standardised, softmax cross-entropy,
   Adam, the epoch with the lowest validation loss. Records without exactly one

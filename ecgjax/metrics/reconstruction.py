@@ -1,6 +1,6 @@
 """How well a codec reproduces ECGs: amplitudes, spectrum, beats, codes.
 
-Figures per lead (vqvae.md 6): PRD = 100 sqrt(sum (x - y)^2 / sum x^2), in %;
+Figures per lead: PRD = 100 sqrt(sum (x - y)^2 / sum x^2), in %;
 PRDN, the same with x - mean(x) in the denominator (PRD flatters where there is
 an offset); root mean square and largest error; Pearson's r; difference of the
 spectra. Figures per record: the same over all leads, each about its own mean;

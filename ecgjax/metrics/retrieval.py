@@ -3,7 +3,7 @@
 Every ECG is compared with all others of the split by cosine similarity. This
 measures what patient contrast optimises, identity, and not what it is for:
 high recall with poor probes means that the encoder has learnt to recognise
-people. Specification: longitudinal, section 7.
+people. See docs/evaluation.md, Identity.
 """
 
 import functools

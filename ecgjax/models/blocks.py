@@ -31,7 +31,7 @@ MOMENTUM = 0.9  # weight kept by the running statistics
 
 
 def uniform_fan_in(fan_in: int) -> Callable:
-  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): weights and biases of `lcd.md` 6."""
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's start of layers."""
   bound = fan_in**-0.5
 
   def init(key, shape, dtype=jnp.float32):

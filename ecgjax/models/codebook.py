@@ -8,8 +8,8 @@ assign with the old codebook, compute the loss, then update by
 Tokens are rows: z [n, D]. Everything here is computed in float32 or wider,
 whatever the type of the encoder's output, and products at the highest
 precision: in bfloat16 or TF32 a small spread around a large mean assigns most
-tokens wrongly (vqvae.md 3). Tokens that are masked or not finite count in no
-loss and no statistic, and never enter the codebook.
+tokens wrongly (docs/methods.md, Numerics). Tokens that are masked or not
+finite count in no loss and no statistic, and never enter the codebook.
 
 Sources: van den Oord et al. 2017 (VQ-VAE, EMA in its appendix A.1); Zeghidour
 et al. 2021 (residual VQ); Fifty et al. 2024 (rotation trick).

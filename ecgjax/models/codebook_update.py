@@ -3,7 +3,8 @@
 All of it is a pure function of the GLOBAL batch and of one key, so that the
 codebooks of all devices stay the same to the last bit: counts and sums are
 summed over devices (never averaged), and whatever is drawn is drawn from a pool
-of tokens that every device has. vqvae.md 2 to 4.
+of tokens that every device has. The rules:
+docs/methods.md, Codebooks.
 """
 
 from typing import NamedTuple

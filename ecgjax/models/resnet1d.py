@@ -3,7 +3,7 @@
 A stem convolution and four residual units, each four times shorter than the
 one before: from [L, leads] to [L / 256, 320]. PCLR (Diamant et al. 2022)
 describes 4096 x 12 inputs, kernels of 16 taps and units of 1024 x 128,
-256 x 196, 64 x 256 and 16 x 320 (longitudinal.md, section 2). Written from
+256 x 196, 64 x 256 and 16 x 320. Written from
 that description: its code is under another licence and was not used. What the
 description leaves open is chosen here: the stem has 64 channels, the
 shortcut is a mean over four samples and a linear map, and there is no dropout.

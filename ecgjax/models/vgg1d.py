@@ -1,4 +1,4 @@
-"""VGG16-1D, the single-lead encoder of LCD (`lcd.md` 6).
+"""VGG16-1D, the single-lead encoder of LCD (docs/methods.md).
 
 Thirteen convolutions of three taps in five stages, each followed by BatchNorm
 and ReLU; a 2:1 max-pool ends each stage. At width 0.125 and one input channel

@@ -3,7 +3,7 @@
 Every statement is about a direct, paired comparison of two arms. That the
 latent space is worth something is claimed for a class only where the arm beats
 no augmentation AND the control that only reconstructs ECGs, each by a test of
-its own (specification: vqvae.md, section 12).
+its own (docs/evaluation.md, Augmentation).
 """
 
 from collections.abc import Mapping

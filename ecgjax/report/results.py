@@ -1,6 +1,6 @@
 """The result record of a run: assembled, checked, written, read.
 
-One JSON file per run (DESIGN.md, section 3). Every figure that the project
+One JSON file per run (docs/design.md, Contracts). Every figure that the project
 quotes is read from such a file, so that a file which breaks a rule of the
 protocol is never written: a missing hash, a missing baseline arm, a point
 outside its own interval, a NaN.

@@ -11,7 +11,7 @@ A fold is the training split, or a part of it in which the classes are rare
 (`config.study.positives`). Codec, prior, teacher and neighbours see the
 patients of the fold and nobody else. With `config.study.shared_codec` all seeds
 share the fold, its codec and what was generated, and only the classifier is
-trained anew. Specification: vqvae.md, sections 11 and 12.
+trained anew. See docs/evaluation.md, Augmentation.
 """
 
 import pathlib

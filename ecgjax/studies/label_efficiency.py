@@ -3,8 +3,8 @@
 Every seed has a pretraining of its own and nested, stratified subsets of the
 labelled training records, by share (`config.study.fractions`) or by number
 (`config.study.num_records`). Each cell, one subset of one seed, holds its
-manifest, the predictions of all arms and their results. Specification:
-protocol, sections 2, 3 and 7; longitudinal, section 7.
+manifest, the predictions of all arms and their results. See
+docs/evaluation.md, Label subsets.
 """
 
 import itertools

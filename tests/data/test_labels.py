@@ -82,7 +82,7 @@ def test_scored_classes_are_the_challenges():
 
 
 def test_cpsc9_has_the_published_counts():
-  # datasets.md, section 1: any-label counts of CPSC2018.
+  # Any-label counts of CPSC2018, as its authors publish them.
   published = {
     'N': 918, 'AF': 1221, 'IAVB': 722, 'LBBB': 236, 'RBBB': 1857, 'PAC': 616,
     'PVC': 700, 'STD': 869, 'STE': 220,
@@ -104,7 +104,7 @@ def test_chapman4_covers_its_source():
 
 
 def test_longitudinal_counts():
-  # longitudinal.md, section 6, totals over all sources.
+  # Totals over all sources, from the challenge's mapping.
   def total(task):
     codes = labels.LONGITUDINAL[task][0]
     rows = [COUNTS[code] for code in codes if code in COUNTS]

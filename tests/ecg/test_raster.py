@@ -1,7 +1,6 @@
 """ECG pages against a NumPy twin, rulers and the read-back limits.
 
-Numbers in names are those of the specification (ECG images, section 8); its
-twelfth, speed, is `benchmarks/raster.py`.
+What a page looks like: docs/methods.md, Pages. Its speed: benchmarks/raster.py.
 """
 
 import jax
@@ -88,9 +87,7 @@ def prdn(x, y):
 
 
 @pytest.mark.parametrize('resolution,limit', [(1, 31.9), (2, 15.2)])
-def test_6_read_back_is_as_good_as_the_specification_says(
-  classes, resolution, limit
-):
+def test_6_read_back_is_as_good_as_was_measured(classes, resolution, limit):
   paper = STRIP._replace(resolution=resolution)
   ecg = classes.ecg[::8][:32]
   columns = ecg[..., 1].reshape(len(ecg), 250 * resolution, -1).mean(axis=-1)
@@ -239,6 +236,6 @@ def test_mistakes_are_named(field, value, words):
 
 
 def test_pages_are_mostly_white(classes):
-  """Specification section 4 says 4.7 % ink at 2 px/mm, with noise."""
+  """About 4.7 % of a page is ink at 2 px/mm, with noise."""
   shares = [(draw(ecg, 500) > 0.5).mean() for ecg in classes.ecg[::46]]
   assert 0.025 < np.mean(shares) < 0.06

@@ -126,7 +126,7 @@ def test_mean_beats():
 
 @pytest.mark.parametrize('name', ['NORM', 'LBBB', 'RBBB'])
 def test_ghost_beats(noisy_classes, name):
-  """R peaks in the mean of two records / the parents' mean (vqvae.md 8)."""
+  """R peaks in the mean of two records / the parents' mean."""
   ecg = noisy_classes.of(name).ecg
   assert len(ecg) == simulated.EACH
   peaks = [beats.r_peaks(x, noisy_classes.rate) for x in ecg]

@@ -46,7 +46,7 @@ def covariance(h1, h2, divisor=None, on_diagonal=False):
 
 
 def test_closed_forms():
-  """The table of `lcd.md`, section 4, at n = B = 256."""
+  """The closed forms of docs/methods.md, LCD, at n = B = 256."""
   rng = np.random.default_rng(0)
   normal = lambda n: rng.normal(size=(n, 512)).astype(np.float32)
   independent = np.mean([covariance(normal(256), normal(256)) for _ in '1234'])

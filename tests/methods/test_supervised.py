@@ -38,7 +38,7 @@ def start(config):
 
 
 def test_tied_classifier_has_the_size_of_the_reference(monkeypatch):
-  """80,781 parameters for eight leads and five classes (`lcd.md`, 4)."""
+  """80,781 parameters for eight leads and five classes (docs/methods.md)."""
   monkeypatch.setattr(vgg1d, 'STAGES', STAGES)
   config = make_config()
   method = supervised.make(config)

@@ -30,7 +30,7 @@ def tally(z, indices, size=K):
 
 
 def ema(state, n, s, g=0.99, eps=1e-5):
-  """N, M, e after one update, vqvae.md 2."""
+  """N, M, e after one update (docs/methods.md, Codebooks)."""
   counts = g * np.float64(state.counts) + (1 - g) * n
   sums = g * np.float64(state.sums) + (1 - g) * s
   total = counts.sum()

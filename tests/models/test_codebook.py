@@ -1,4 +1,4 @@
-"""Codebooks against NumPy in float64; the numbers are those of vqvae.md 7."""
+"""Codebooks against NumPy in float64 (docs/methods.md, Codebooks)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The life of a codebook against NumPy; the numbers are vqvae.md 7's."""
+"""The life of a codebook against NumPy (docs/methods.md, Codebooks)."""
 
 import functools
 

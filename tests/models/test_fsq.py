@@ -24,7 +24,7 @@ def test_10_fsq():
 
   z = 3 * np.random.default_rng(9).normal(size=(500, 4)).astype(np.float32)
   found, index = jax.jit(lambda z: fsq.fsq_apply(z, LEVELS))(z)
-  for row in range(0, 500, 50):  # vqvae.md 2, coordinate by coordinate
+  for row in range(0, 500, 50):  # FSQ's definition, coordinate by coordinate
     place, expected = 1, 0
     for d, level in enumerate(LEVELS):
       h = (level - 1) * 1.001 / 2

@@ -10,7 +10,7 @@ from ecgjax.models import heads, vgg1d
 
 
 class TextbookVGG(nn.Module):
-  """linen's own layers, written down from the specification."""
+  """linen's own layers, written down from docs/methods.md."""
 
   dtype: type = jnp.float32
 
@@ -132,7 +132,7 @@ def test_evaluation_equals_the_textbook(case):
     assert_close(h, textbook(to_textbook(variables), x, False))
 
 
-def test_has_the_parameters_of_the_specification():
+def test_has_the_published_number_of_parameters():
   def count(module, *shape):
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     init = lambda x: module.init(jax.random.key(0), x, False)['params']

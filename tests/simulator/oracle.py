@@ -1,6 +1,6 @@
 """The simulator once more: float64, a loop over events, full windows.
 
-Written from the specification of the model (its sections 3 to 10), not from
+Written from a description of the model in words and equations, not from
 the code: own tables, own order of operations, leads first. Only the random
 numbers are shared, by slot. Covers the eleven classes and their combinations.
 """

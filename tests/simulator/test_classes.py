@@ -1,7 +1,7 @@
 """Each class looks like itself, measured on averaged noise-free beats.
 
 Figures: those measured on 100 records per class when the model was made, with
-the margins of its specification (section 12) or wider.
+wide margins.
 """
 
 import numpy as np

@@ -113,7 +113,7 @@ def content_hash(recording: Recording) -> str:
   """Hash that finds the same signal in another corpus or split.
 
   Over int16 microvolts in the order of `leads.LEADS`, first 1000 samples at
-  the native rate (datasets.md, section 6).
+  the native rate.
   """
   head = recording.samples[:_HASHED_SAMPLES].astype(np.float64)
   microvolts = (head - recording.baseline) / recording.gain * 1000

@@ -29,7 +29,8 @@ table with a column `AF` needs no codes. Tasks:
                  a task of its own too, and MI_strict leaves out injury
   NDT,LVH        stored statements by name, separated by commas
 
-Sources: datasets.md, sections 2 and 3; longitudinal.md, section 6.
+Sources: the mapping of the PhysioNet/CinC challenge 2021, PTB-XL's statement
+table; traps in both: docs/methods.md, Label tasks.
 """
 
 import csv

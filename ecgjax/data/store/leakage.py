@@ -9,7 +9,7 @@ data sets, and finds between different splits
 * the same PTB-XL recording: PTB-XL is a source of CinC 2021, where record
   HR00042 is ECG 42 at another rate, so that the hashes differ.
 
-Sources: protocol.md, section 1; datasets.md, section 6.
+What follows from a leak: docs/evaluation.md, Leakage.
 """
 
 import collections

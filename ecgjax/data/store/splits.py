@@ -1,4 +1,4 @@
-"""Which records train, validate and test (protocol.md, sections 1 and 2).
+"""Which records train, validate and test (docs/evaluation.md).
 
 Label subsets. For a seed the training patients get ONE order, and every subset
 is a beginning of it, so subsets are nested. The order starts from a hash of
@@ -28,7 +28,7 @@ def hash_split(corpus: str, patient_id: str) -> str:
   """Split of a patient in a corpus without official folds.
 
   A pure function of two names: no generator state and no file order, so a
-  patient stays where he is when records are added (protocol.md, section 1).
+  patient stays where he is when records are added.
 
   Args:
     corpus: name of the corpus, e.g. 'georgia'.
