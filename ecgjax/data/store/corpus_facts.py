@@ -197,9 +197,9 @@ def gains(rows: Iterable[tuple[Sequence[float], Sequence[float]]]) -> dict:
 
 
 def pairs(records: Sequence[Mapping]) -> dict:
-  """Of `two_versions.compare`: spreads, and the RMS of the last samples."""
+  """Of `two_versions.compare`: spreads, and median RMS of the last samples."""
   names = [k for k, v in records[0].items() if isinstance(v, float)]
-  last = np.sqrt(np.mean([r['last'] for r in records], axis=0))
+  last = np.median(np.sqrt([r['last'] for r in records]), axis=0)
   return {
     'records': len(records),
     'equal': sum(bool(r['equal']) for r in records),
