@@ -82,7 +82,7 @@ def match(
     positions in `found` and in `reference`, both [P].
   """
   distance = np.abs(found[:, None] - reference[None])
-  pairs = []
+  pairs: list[tuple[int, int]] = []
   for flat in np.argsort(distance, axis=None, kind='stable'):
     i, j = divmod(int(flat), distance.shape[1])
     if distance[i, j] > tolerance:

@@ -40,7 +40,7 @@ def make_classical(leads: Sequence[str], rate: float) -> Callable:
     ValueError: if the leads do not determine the vectorcardiogram.
   """
   add = functools.partial(noise.add_noise, snr_db=SNR_DB, rate=rate)
-  steps = (
+  steps: tuple[Callable, ...] = (
     vcg.make_rotate_heart(leads, MAX_DEGREES, 1.0, keep_rest=True),
     functools.partial(augment.shift, max_fraction=MAX_SHIFT),
     functools.partial(add, kind='baseline_wander', leads=leads),

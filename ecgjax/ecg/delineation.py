@@ -106,7 +106,7 @@ def masks(
   for wave in known.waves:
     if wave.kind in kinds:
       rows = (time >= wave.on) & (time <= wave.off)
-      columns = [k for k, name in enumerate(leads) if wave.lead in (None, name)]
+      columns = np.array([wave.lead in (None, name) for name in leads], bool)
       inside[np.ix_(rows, columns)] = True
   return inside & span, span
 

@@ -173,14 +173,13 @@ def add_noise(
     raise ValueError(f'a tracing at {rate:g} Hz cannot hold 50 Hz mains')
   _check_leads(ecg, leads)
   draws = Draws.of(key, 9)
-  if isinstance(snr_db, tuple):
-    snr_db = draws.uniform(57, *snr_db)
+  decibel = draws.uniform(57, *snr_db) if isinstance(snr_db, tuple) else snr_db
   noise = KINDS[kind](draws, ecg.shape[0], rate)  # [9, L]
   noise = jnp.dot(noise.T, electrode_matrix(leads), precision='highest')
   power = jnp.mean(jnp.var(noise, axis=0))
   # No noise at all where no jolt hits an electrode of these leads.
   power = jnp.mean(jnp.var(ecg, axis=0)) / jnp.where(power > 0, power, 1)
-  return ecg + jnp.sqrt(power * 10 ** (-snr_db / 10)) * noise
+  return ecg + jnp.sqrt(power * 10 ** (-decibel / 10)) * noise
 
 
 def lead_off(key, ecg, *, rate: float, leads: Sequence[str] = LEADS):

@@ -236,7 +236,7 @@ def _draw_segment(axes, segment: _Segment, y: float, rate: float) -> None:
     points = np.stack([xs, ys], axis=1)
     shown = np.maximum(segment.attribution[1:], segment.attribution[:-1])
     lines = LineCollection(
-      np.stack([points[:-1], points[1:]], axis=1),
+      list(np.stack([points[:-1], points[1:]], axis=1)),
       linewidths=5, color=_EVIDENCE, alpha=0.75 * shown, capstyle='butt',
       zorder=2, rasterized=True,
     )  # fmt: skip

@@ -125,8 +125,8 @@ def shares(
     for row, (labels, known) in enumerate(zip(examples.labels, examples.known))
     if name in labels and measurable(name, known)
   ]
-  found = {name: [] for name in class_names}
-  gaps = {name: [] for name in models}
+  found: dict[str, list] = {name: [] for name in class_names}
+  gaps: dict[str, list] = {name: [] for name in models}
   for start in range(0, len(pairs), BATCH_SIZE):
     chunk = pairs[start : start + BATCH_SIZE]
     filled = chunk + chunk[:1] * (BATCH_SIZE - len(chunk))

@@ -6,9 +6,10 @@ a draw also weighs the seeds, see `seed_weights`. The same counts and weights
 serve every arm, label and metric of a table, so any difference is paired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ecgjax.metrics import metrics
 
@@ -18,7 +19,7 @@ _CHUNK = 1 << 17
 
 
 def patient_counts(
-  patients: Sequence, draws: int = DRAWS, seed: int = 0
+  patients: ArrayLike, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
   """How often each record's patient was drawn, per draw.
 
@@ -211,7 +212,7 @@ def holm(p_values: Mapping) -> dict:
 
 
 def mean_with_interval(
-  values: Sequence, patients: Sequence, draws: int = DRAWS, seed: int = 0
+  values: ArrayLike, patients: ArrayLike, draws: int = DRAWS, seed: int = 0
 ) -> dict:
   """Mean of a per-record quantity (a hit, an error) with its interval.
 
@@ -225,21 +226,21 @@ def mean_with_interval(
     {'value', 'ci95'}, over patients and seeds; with several seeds also
     'seed_sd' and 'num_seeds'.
   """
-  values = np.atleast_2d(np.asarray(values, np.float64))
-  resampled = _mean_draws(values, patients, draws, seed)
+  by_seed = np.atleast_2d(np.asarray(values, np.float64))
+  resampled = _mean_draws(by_seed, patients, draws, seed)
   # A mean lies in the range of its values; a weighted one need not.
-  resampled = np.clip(resampled, values.min(), values.max())
-  entry = {'value': float(np.mean(values)), 'ci95': interval(resampled)}
-  if len(values) > 1:
-    entry['seed_sd'] = float(values.mean(axis=1).std(ddof=1))
-    entry['num_seeds'] = len(values)
+  resampled = np.clip(resampled, by_seed.min(), by_seed.max())
+  entry = {'value': float(np.mean(by_seed)), 'ci95': interval(resampled)}
+  if len(by_seed) > 1:
+    entry['seed_sd'] = float(by_seed.mean(axis=1).std(ddof=1))
+    entry['num_seeds'] = len(by_seed)
   return entry
 
 
 def paired_difference(
-  values: Sequence,
-  others: Sequence,
-  patients: Sequence,
+  values: ArrayLike,
+  others: ArrayLike,
+  patients: ArrayLike,
   draws: int = DRAWS,
   seed: int = 0,
 ) -> dict:

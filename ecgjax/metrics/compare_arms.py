@@ -150,7 +150,9 @@ def _evaluate(
   names = metrics_lib.METRICS
   chosen = {f'macro_{name}': (m, supported) for m, name in enumerate(names)}
   chosen['macro_auroc_all'] = (0, np.ones_like(supported))
-  macro_points, macro_draws, num_labels = {}, {}, {}
+  macro_points: dict[str, np.ndarray | None] = {}
+  macro_draws: dict[str, np.ndarray | None] = {}
+  num_labels = {}
   for name, (m, subset) in chosen.items():
     defined = subset & ~np.isnan(points[:, m]).any(axis=0)
     num_labels[name] = int(defined.sum())
@@ -184,7 +186,7 @@ def _describe(arm: _Arm, class_names, support) -> dict:
       for m, name in enumerate(metrics_lib.METRICS)
       if not np.isnan(arm.points[:, m, k]).any()
     }
-    counts = {
+    counts: dict[str, float] = {
       name: bool(v[k]) if name == 'supported' else int(v[k])
       for name, v in support.items()
     }
@@ -287,7 +289,7 @@ def _class_differences(arms, pairs, class_names, supported) -> dict:
       }  # fmt: skip
   for name in metrics_lib.METRICS:
     _correct(table, name)
-  nested = {}
+  nested: dict[str, dict] = {}
   for (pair, label), entry in table.items():
     nested.setdefault(pair, {})[label] = entry
   return nested

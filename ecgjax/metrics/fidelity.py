@@ -210,7 +210,7 @@ def memorisation(
   size = min(len(train), len(held_out))
   rng = np.random.Generator(np.random.Philox(seed))
   kinds = ('with_parents', 'without_parents') if own.any() else ('all',)
-  rows = {kind: [] for kind in kinds}
+  rows: dict[str, list] = {kind: [] for kind in kinds}
   for _ in range(_REPEATS):
     a = np.isin(np.arange(len(train)), rng.permutation(len(train))[:size])
     b = rng.permutation(len(held_out))[:size]
@@ -229,7 +229,7 @@ def memorisation(
 
 def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   """Euclidean distances, [N, M] float64; exactly zero on equal rows."""
-  x, y = np.float64(x), np.float64(y)
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   square = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T
   scale = 1e-12 * ((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1))
   return np.sqrt(np.where(square <= scale, 0.0, square))
@@ -355,10 +355,10 @@ def summarise(
     },
   }
   if all(rows.any() for rows in usable):
-    found['memorisation_of_beats'] = memorisation(
-      *(form[rows] for form, rows in zip(forms, usable)),
-      None if parents is None else _renumber(parents[usable[0]], usable[1]),
-    )
+    mine, theirs, others = (form[rows] for form, rows in zip(forms, usable))
+    if parents is not None:
+      parents = _renumber(parents[usable[0]], usable[1])
+    found['memorisation_of_beats'] = memorisation(mine, theirs, others, parents)
   return found
 
 

@@ -335,7 +335,7 @@ def _point(points: np.ndarray, draws: np.ndarray) -> dict:
 
 def _differences(points, draws, reference, margin: float = 0.0) -> dict:
   """Paired differences of every other arm to the reference, per subset."""
-  table = {}
+  table: dict[str, list] = {}
   for name in points:
     if name == reference:
       continue

@@ -52,7 +52,8 @@ def summarise(
     for part in [slice(first, first + _CHUNK)]
   ]
   errors = {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
-  metrics, per_row = {}, {' '.join(row): {} for row in paper.rows}
+  metrics = {}
+  per_row: dict[str, dict] = {' '.join(row): {} for row in paper.rows}
   for name, values in errors.items():
     if values.ndim == 1:
       statistic = bootstrap.mean_with_interval
@@ -93,14 +94,16 @@ def page_errors(
     with `_limit` and `_blank`. NaN where a row is flat, or holds no beat.
   """
   page = np.asarray(_render(ecg, rate, paper))
-  ink = 1 - np.float32(grey) / 255
+  ink = 1 - np.asarray(grey, np.float32) / 255
   truth = np.asarray(_rows(ecg, rate, paper), np.float64)  # [N, R, W]
   read = {
     '': np.asarray(_read_back(ink, paper), np.float64),
     '_limit': np.asarray(_read_back(page, paper), np.float64),
     '_blank': np.zeros_like(truth),
   }
-  times = [beats.r_peaks(np.float64(one), rate) / rate for one in ecg]
+  times = [
+    beats.r_peaks(np.asarray(one, np.float64), rate) / rate for one in ecg
+  ]
   columns_per_second = paper.speed * paper.resolution
   found = ink_overlap(page, ink)
   for name, rows in read.items():
@@ -173,7 +176,7 @@ def plot_examples(
   Returns:
     'median', '5th percentile', 'worst' -> figure.
   """
-  ink = lambda grey: 1 - np.float32(grey) / 255
+  ink = lambda grey: 1 - np.asarray(grey, np.float32) / 255
   f1 = np.concatenate([
     ink_overlap(
       np.asarray(_render(found.original[i : i + 1], rate, paper)),

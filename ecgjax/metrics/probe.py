@@ -94,7 +94,7 @@ def standardised_lr(
   for name, rows in (('train', train_features), ('val', val_features)):
     if not np.all(np.isfinite(rows)):
       raise ValueError(f'{name} features hold NaN or infinity')
-  mean = np.mean(train_features, axis=0, dtype=np.float64)
+  mean = np.asarray(np.mean(train_features, axis=0, dtype=np.float64))
   deviation = np.std(train_features, axis=0, dtype=np.float64)
   deviation = np.where(deviation < 1e-6, 1.0, deviation)
   inputs = _standardise(train_features, mean, deviation)

@@ -79,7 +79,7 @@ def lead_errors(
     `spectral_db` (mean absolute difference of the power in `BANDS`, dB). NaN
     where a lead is constant.
   """
-  x, y = np.float64(x), np.float64(y)
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   return {
     'prd': _percent(_energy(x - y), _energy(x)),
     'prdn': _percent(_energy(x - y), _energy(_centred(x))),
@@ -101,7 +101,7 @@ def record_errors(
     name -> [N]: `prd`, `prdn`, `prdn_floor`, `rmse_uv`, `r`, and those of
     `beat_errors`.
   """
-  x, y = np.float64(x), np.float64(y)
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   axes = (1, 2)
   found = {
     'prd': _percent(_energy(x - y, axes), _energy(x, axes)),
@@ -226,7 +226,7 @@ def summarise(
       else median_with_interval
     )
     metrics[name] = statistic(values[defined], patients[defined], draws)
-  per_lead = {lead: {} for lead in leads.LEADS}
+  per_lead: dict[str, dict] = {lead: {} for lead in leads.LEADS}
   for name, values in lead_errors(x, y, rate).items():
     for lead, column in zip(leads.LEADS, values.T):
       if not np.isnan(column).all():

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ecgjax.metrics import bootstrap
 
@@ -34,7 +35,7 @@ class Pairs(NamedTuple):
   rank: np.ndarray
 
 
-def rank_pairs(features: np.ndarray, patients: Sequence) -> Pairs:
+def rank_pairs(features: np.ndarray, patients: ArrayLike) -> Pairs:
   """Ranks every pair of a patient among the ECGs of all other patients.
 
   Args:
@@ -70,7 +71,7 @@ def rank_pairs(features: np.ndarray, patients: Sequence) -> Pairs:
 
 def evaluate(
   arms: Mapping[str, np.ndarray],
-  patients: Sequence,
+  patients: ArrayLike,
   times: np.ndarray | None = None,
   labels: np.ndarray | None = None,
   *,
