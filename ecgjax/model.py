@@ -175,7 +175,7 @@ def over_split(model: Model, split, name: str = '') -> Outputs:
     split: `data.batches.stream.Split`, opened for the model's contract.
     name: before the progress bar.
   """
-  said = {name: [] for name in Outputs._fields}
+  said: dict[str, list] = {name: [] for name in Outputs._fields}
   total = -(-len(split) // BATCH_SIZE)
   batches = stream.eval_batches(split, BATCH_SIZE)
   for batch in tqdm.tqdm(
@@ -186,8 +186,9 @@ def over_split(model: Model, split, name: str = '') -> Outputs:
     for field, parts in said.items():
       if field in rows:
         parts.append(np.asarray(rows[field], np.float32)[keep])
-  joined = {k: np.concatenate(v) if v else None for k, v in said.items()}
-  return Outputs(**joined)
+  features, *others = said.values()
+  join = lambda parts: np.concatenate(parts) if parts else None
+  return Outputs(np.concatenate(features), *map(join, others))
 
 
 def _initial(method, config, contract, num_labels: int):
