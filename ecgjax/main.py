@@ -4,7 +4,6 @@ import importlib
 
 from absl import app, flags
 
-from ecgjax.config import check
 from ecgjax.runtime import console, process
 
 MODES = {
@@ -46,6 +45,7 @@ def parse_flags(argv):
 def main(argv):
   del argv
   from ecgjax import train
+  from ecgjax.config import check
   from ecgjax.runtime import parallel
 
   console.set_up_logging()

@@ -202,8 +202,11 @@ def test_mistake_of_one_process_ends_both(tmp_path, data_dir):
 
 
 def test_other_modes_run_in_one_process(tmp_path):
-  options = '--config.distributed=True', '--mode=study'
-  (printed,) = finish([start(command(tmp_path, '', *options))], 2)
+  options = [
+    '-m', 'ecgjax.main', '--config=configs/study_label_efficiency.py',
+    f'--workdir={tmp_path / "run"}', '--config.distributed=True',
+  ]  # fmt: skip
+  (printed,) = finish([start(options)], 2)
   assert '--mode=study runs in one process' in printed
   assert len(printed.strip().splitlines()) == 1
 

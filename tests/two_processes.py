@@ -27,7 +27,7 @@ def make_config():
   config.data.length = LENGTH
   config.batch_size = 8
   config.model.kwargs.width = 1 / 8
-  config.optimizer.name = 'sgd'
+  config.optimizer.name, config.optimizer.weight_decay = 'sgd', 0.0
   config.optimizer.schedule = 'constant'
   config.optimizer.warmup_steps = 0
   config.longitudinal.head_width = 6

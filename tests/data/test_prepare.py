@@ -125,7 +125,7 @@ def test_no_usable_record(tmp_path, capsys):
     (['--dataset=ptbxl', '--max_rejected=x'], 'invalid share value'),
     (['--dataset=ptbxl', '--raw_dir=/none'], 'raw_dir /none: no such folder'),
     (['--dataset=ptbxl', '--raw_dir=/proc/self'], 'has no ptbxl_database.csv'),
-    (['--dataset=ptbxl', '--sources=ptb'], 'ptbxl has no option sources'),
+    (['--dataset=ptbxl', '--size=tiny'], 'ptbxl has no option size'),
     (['--dataset=wfdb_folder'], 'wfdb_folder needs a folder of recordings'),
     (['--dataset=ptbxl', '--check'], 'ptbxl/100hz is not prepared in'),
   ],

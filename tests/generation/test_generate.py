@@ -140,7 +140,9 @@ def test_the_command_reads_a_manifest(data, tmp_path, monkeypatch):
   chosen = data.labelled['train'].record_ids[8:24]
   path = tmp_path / 'manifest.json'
   splits.write_manifest(splits.manifest(chosen), path)
-  monkeypatch.setattr(run_data.prepare, 'open_builder', lambda *_: data.builder)
+  monkeypatch.setattr(
+    run_data.prepared, 'open_builder', lambda *_: data.builder
+  )
   config = beating.make_config(manifest=str(path), classes=('LBBB',), ratio=0.5)
   summary = generate.generate(config, tmp_path / 'run')
   assert summary['classes']['LBBB'] == {'real': 8, 'wanted': 4, 'made': 4}

@@ -154,7 +154,7 @@ def test_one_device_is_four():
     lead_dropout=0.3, label_change_weight=0.5, augmentation='none',
     singletons='drop',
   )  # fmt: skip
-  config.optimizer.name = 'sgd'
+  config.optimizer.name, config.optimizer.weight_decay = 'sgd', 0.0
   config.optimizer.schedule = 'constant'
   config.optimizer.warmup_steps = 0
   config.optimizer.learning_rate = 1.0  # the first update is the gradient

@@ -64,9 +64,12 @@ def embed(params, state, views, kept, branches):
   if branches == 'joint':
     h, new = tb.resnet_stem(views, params['encoder'], stats)
   else:
-    rows = views.transpose(0, 2, 1).reshape(len(views) * LEADS, -1, 1)
-    h, new = tb.resnet_stem(rows, params['encoder'], stats)
-    h = h.reshape(len(views), LEADS, -1)
+    each, new = [], stats  # one lead after the other
+    for lead in range(LEADS):
+      one = views[:, :, lead : lead + 1]
+      h, new = tb.resnet_stem(one, params['encoder'], new)
+      each.append(h)
+    h = np.stack(each, axis=1)
     h = (h * kept[:, :, None]).sum(axis=1) / kept.sum(axis=1)[:, None]
   h = np.maximum(tb.linear(h, params['hidden']), 0)
   return tb.linear(h, params['output']), {'batch_stats': new}

@@ -9,7 +9,7 @@ from ecgjax.runtime import process as process_lib
 
 SCRIPT = """
 import os, sys
-from ecgjax import process_env
+from ecgjax.runtime import process as process_env
 print('start', os.getpid())
 process_env.ensure_allocator()
 print('run', os.getpid(), os.environ['GLIBC_TUNABLES'], *sys.argv[1:])
@@ -94,7 +94,7 @@ def test_leaves_accelerators_and_prepared_processes_alone(capsys):
 READY = """
 import sys
 import jax
-from ecgjax import process_env
+from ecgjax.runtime import process as process_env
 
 if sys.argv[1:] == ['asked']:
   process_env.compute_in_calling_thread()
