@@ -32,7 +32,7 @@ import wfdb
 counts = (np.arange(500) % 100).astype('<i2')
 counts[100:110] = -32768
 counts.tofile('lead.dat')
-checksum = int(counts.astype(int).sum()) % 65536
+checksum = int(counts.sum(dtype=np.int64).astype(np.int16))
 pathlib.Path('lead.hea').write_text(
   f'lead 1 250 500\nlead.dat 16 1000/mV 16 0 0 {checksum} 0 II\n'
 )

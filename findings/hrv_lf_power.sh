@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# hrv-analysis 1.0.6 and neurokit2 0.3.0: the LF power of a known rhythm of 200
-# ms^2 comes out as 192, 124, 201 or 0.0100, by method and default.
+# hrv-analysis 1.0.6: the LF power of a known rhythm of 200 ms^2 is 192 by its
+# default method and 124 by method='lomb', under the same name and unit.
 #
 # Packages: hrv-analysis 1.0.6, neurokit2 0.3.0 from PyPI, numpy 2.4.6, scipy
 #   1.17.1, pandas 3.0.3; CPython 3.11. hrv-analysis is installed without its
 #   dependencies: it asks for nolds 0.6.3, which CPython 3.11 cannot import.
 # Behaviour: five minutes of RR intervals of 800 ms that swing by 20 ms at 0.1
 #   Hz. All of the power is in the LF band, and it is 20^2 / 2 = 200 ms^2.
-#   hrv-analysis by default (Welch): 192. hrv-analysis method='lomb', offered
-#   for the same number in the same unit: 124. neurokit2 hrv_frequency by
-#   default: 0.0100, a number without unit that is not a share either (HRV_LFn
-#   is .999); with normalize=False: 201.
+#   get_frequency_domain_features gives 192 (Welch, what its windows cost) and
+#   with method='lomb' 124. neurokit2's hrv_frequency(normalize=False) gives
+#   201; its default divides by the largest density, as its page says, and
+#   writes 0.0100 under the same column name.
 # Who cares: LF in ms^2 is compared with published norms and pooled over
-#   studies; a switch of method moves it by a third, a switch of package by 4
-#   orders of magnitude, and each names it LF.
-# Instead: state the unit and the method; neurokit2 with normalize=False; not
-#   the Lomb form of hrv-analysis for absolute power; run a known tachogram
-#   through whatever is used.
+#   studies, and the Lomb form is what one takes for intervals with gaps: a
+#   switch of method moves the figure by a third.
+# Instead: the Welch form, or neurokit2 with normalize=False; not the Lomb form
+#   of hrv-analysis for absolute power; run a known tachogram through whatever
+#   is used.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

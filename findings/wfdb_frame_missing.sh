@@ -4,12 +4,13 @@
 #
 # Package: wfdb 4.3.1 from PyPI, with numpy 2.4.6, scipy 1.17.1 and pandas
 #   3.0.3; CPython 3.11.
-# Behaviour: a valid record of format 16 with two samples per frame ("16x2") and
-#   a gain of 1000 per mV. One frame holds 3 and -32768, the format's mark of a
-#   missing sample. rdrecord by default averages the samples of a frame before
-#   it looks for the mark, so the frame is (3 - 32768) / 2 rounded up, -16.382
-#   mV, and no sample is NaN. With smooth_frames=False it is .003 mV and NaN. A
-#   frame whose samples are all missing is NaN both ways.
+# Behaviour: a valid record of format 16 with two samples per frame ("16x2"), a
+#   gain of 1000 per mV and a right checksum. One frame holds 3 and -32768, the
+#   format's mark of a missing sample. rdrecord by default averages the samples
+#   of a frame before it looks for the mark, so the frame is (3 - 32768) / 2
+#   rounded up, -16.382 mV, and no sample of it is NaN. With smooth_frames=False
+#   they are .003 mV and NaN. A frame whose samples are all missing is NaN both
+#   ways.
 # Who cares: multi-rate records (MIMIC waveforms, Holters, sleep studies, where
 #   ECG has 2 or 4 samples per frame) lose signal with a loose electrode: a
 #   spike taken for a beat or a pace pulse, which no NaN check can find.
@@ -33,8 +34,9 @@ frames = np.arange(200).reshape(-1, 2).astype('<i2')
 frames[5] = 3, -32768
 frames[7] = -32768, -32768
 frames.tofile('lead.dat')
+checksum = int(frames.sum(dtype=np.int64).astype(np.int16))
 pathlib.Path('lead.hea').write_text(
-  'lead 1 250 100\nlead.dat 16x2 1000/mV 16 0 0 0 0 II\n'
+  f'lead 1 250 100\nlead.dat 16x2 1000/mV 16 0 0 {checksum} 0 II\n'
 )
 smooth = wfdb.rdrecord('lead').p_signal[:, 0]
 full = wfdb.rdrecord('lead', smooth_frames=False).e_p_signal[0]

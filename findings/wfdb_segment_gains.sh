@@ -28,9 +28,12 @@ import numpy as np
 import wfdb
 
 for name, gain in (('first', 1000), ('second', 200)):
-  np.full(500, gain, '<i2').tofile(f'{name}.dat')
+  counts = np.full(500, gain, '<i2')
+  counts.tofile(f'{name}.dat')
+  checksum = int(counts.sum(dtype=np.int64).astype(np.int16))
   pathlib.Path(f'{name}.hea').write_text(
-    f'{name} 1 250 500\n{name}.dat 16 {gain}/mV 16 0 0 0 0 II\n'
+    f'{name} 1 250 500\n'
+    f'{name}.dat 16 {gain}/mV 16 0 {counts[0]} {checksum} 0 II\n'
   )
 pathlib.Path('both.hea').write_text(
   'both/2 1 250 1000\nfirst 500\nsecond 500\n'

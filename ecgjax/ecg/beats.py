@@ -22,7 +22,7 @@ _AFTER_QRS = 0.06  # s after QRS where the ST level is read
 
 
 class MedianBeat(NamedTuple):
-  """Measures of a record's median beat; see `median_beat`.
+  """What `median_beat` measures on a record.
 
   Attributes:
     qrs_ms: width of QRS in all leads together.
@@ -97,7 +97,7 @@ def match(
 def median_form(
   ecg: np.ndarray, rate: float, peaks: np.ndarray
 ) -> np.ndarray | None:
-  """The median beat of a record, sampled at 1 kHz from 200 ms before R on.
+  """Returns the median beat of a record at 1 kHz, from 200 ms before R on.
 
   Args:
     ecg: [L, C] mV.

@@ -30,7 +30,7 @@ MAX_MASK = 0.2  # of the record
 
 
 def make_classical(leads: Sequence[str], rate: float) -> Callable:
-  """Returns `(key, ecg [L, C]) -> [L, C]`, see the module.
+  """Returns the augmentation of the module, `(key, ecg [L, C]) -> [L, C]`.
 
   Args:
     leads: names of the C leads; they must determine the vectorcardiogram.

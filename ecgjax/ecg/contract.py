@@ -15,7 +15,7 @@ NORMALISATIONS = ('record_centred', 'record', 'lead', 'none')
 
 @dataclasses.dataclass(frozen=True)
 class InputContract:
-  """What one row of `batch['ecg']` is.
+  """Rate, length, leads, unit and normalisation of a row of `batch['ecg']`.
 
   Attributes:
     rate: sampling rate, Hz.
@@ -91,7 +91,7 @@ def normalise(ecg, valid, mode: str, eps: float = 1e-5):
 
 
 def to_model_input(batch: dict, contract: InputContract) -> dict:
-  """Stored samples to what the model sees; runs on the device.
+  """Turns stored samples into what the model sees; runs on the device.
 
   Args:
     batch: `ecg` [B, L, C], either int16 with `gain` (units per mV) and

@@ -50,7 +50,7 @@ DEFINING = {
 
 
 class Wave(NamedTuple):
-  """One wave.
+  """A stretch of time of one kind, on one lead or on all.
 
   Attributes:
     kind: one of `KINDS`.
@@ -65,7 +65,7 @@ class Wave(NamedTuple):
 
 
 class Waves(NamedTuple):
-  """What is known about one recording.
+  """The waves of one recording, and which kinds could be marked at all.
 
   Attributes:
     waves: all of them.
@@ -85,7 +85,7 @@ def masks(
   rate: float,
   length: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Samples inside waves of some kinds, and those that can be judged.
+  """Marks the samples inside waves of some kinds, and those to be judged.
 
   Args:
     known: about the recording.
@@ -114,7 +114,7 @@ def masks(
 def delineate(
   lead: str | None, events: Sequence[tuple[str, float, float]]
 ) -> list[Wave]:
-  """Waves of one lead, and the stretches between them.
+  """Returns the waves of one lead and the stretches between them.
 
   Args:
     lead: canonical name, or None for all leads.
@@ -147,7 +147,7 @@ def delineate(
 def from_events(
   by_lead: Mapping[str, Sequence[tuple[str, float, float]]],
 ) -> Waves:
-  """The waves of a recording that was delineated lead by lead.
+  """Returns the waves of a recording that was delineated lead by lead.
 
   Args:
     by_lead: lead -> events, see `delineate`. What lies before the first and
@@ -165,12 +165,12 @@ def from_events(
 
 
 def from_truth(truth, record: int, duration: float) -> Waves:
-  """The waves of one simulated record; they are the same in all leads.
+  """Returns the waves of one simulated record, the same in all leads.
 
   Args:
     truth: `simulator.simulator.Truth` of a batch.
     record: row of the batch.
-    duration: of the record, seconds.
+    duration: length of the record, seconds.
   """
   times = {
     name: np.asarray(getattr(truth, name)[record], np.float64)

@@ -14,12 +14,12 @@ COUNT = 80
 
 
 def normal(key, slot, shape=()):
-  """Standard normal numbers of a slot of the key."""
+  """Draws standard normal numbers from a slot of the key."""
   return jax.random.normal(jax.random.fold_in(key, slot), shape)
 
 
 def uniform(key, slot, low=0.0, high=1.0, shape=()):
-  """Numbers of a slot of the key, uniform in [low, high)."""
+  """Draws numbers uniform in [low, high) from a slot of the key."""
   key = jax.random.fold_in(key, slot)
   return low + (high - low) * jax.random.uniform(key, shape)
 

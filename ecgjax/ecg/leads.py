@@ -37,7 +37,7 @@ def canonical(name: str) -> str:
 
 
 def indices(names: Sequence[str]) -> tuple[int, ...]:
-  """Positions of `names` in `LEADS`.
+  """Returns the positions of `names` in `LEADS`.
 
   Raises:
     ValueError: if a name is unknown or occurs twice.
@@ -67,7 +67,7 @@ def from_independent(xp, ecg):
 
 
 def limb_residual(xp, ecg):
-  """Largest violation of the limb-lead relations, per sample.
+  """Returns the largest violation of the limb-lead relations, per sample.
 
   Args:
     xp: array module, `numpy` or `jax.numpy`.

@@ -23,7 +23,7 @@ WANDER_HZ = (0.05, 0.15, 0.30)
 
 
 def electrode_matrix(leads: Sequence[str]) -> np.ndarray:
-  """What each electrode contributes to each lead.
+  """Returns how much each electrode contributes to each lead.
 
   I = LA - RA, II = LL - RA, Vi = Ci - (RA + LA + LL) / 3.
 
@@ -127,7 +127,7 @@ KINDS = {
 
 
 def resting(draws, length: int, rate: float, mains_hz: float):
-  """What a resting ECG picks up: wander, muscle and mains. [9, L] mV."""
+  """Noise of a resting ECG: wander, muscle and mains. [9, L] mV."""
   return (
     baseline_wander(draws, length, rate)
     + muscle(draws, length, rate)

@@ -199,14 +199,18 @@ def _draw_paper(axes, width: float, height: float) -> None:
     across = np.full(len(y), width)
     upwards = np.full(len(x), height)
     # One path per colour, broken by NaN: small files.
-    xs = np.concatenate([
-      np.stack([x, x, x * np.nan], 1).ravel(),
-      np.stack([y * 0, across, y * np.nan], 1).ravel(),
-    ])  # fmt: skip
-    ys = np.concatenate([
-      np.stack([x * 0, upwards, x * np.nan], 1).ravel(),
-      np.stack([y, y, y * np.nan], 1).ravel(),
-    ])  # fmt: skip
+    xs = np.concatenate(
+      [
+        np.stack([x, x, x * np.nan], 1).ravel(),
+        np.stack([y * 0, across, y * np.nan], 1).ravel(),
+      ]
+    )
+    ys = np.concatenate(
+      [
+        np.stack([x * 0, upwards, x * np.nan], 1).ravel(),
+        np.stack([y, y, y * np.nan], 1).ravel(),
+      ]
+    )
     axes.plot(xs, ys, color=colour, linewidth=line_width, zorder=1)
 
 

@@ -21,7 +21,7 @@ _FAINT = 0.1  # ink below is no trace when a page is read back
 
 
 def render(ecg, rate: float, paper: Paper):
-  """Prints a record.
+  """Prints a record: ECG [L, 12] in mV to a page of ink.
 
   Args:
     ecg: [L, 12] in the order of `leads.LEADS`, mV.
@@ -67,16 +67,18 @@ def column_means(ecg, columns: int):
 
 def rows_of(signal, paper: Paper):
   """Cuts the rows of a page out of all leads: [W, 12] -> [R, W]."""
-  return jnp.stack([
-    jnp.concatenate([
-      signal[s.start : s.stop, leads.LEADS.index(s.lead)] for s in row
-    ])
-    for row in paper.segments(len(signal))
-  ])  # fmt: skip
+  return jnp.stack(
+    [
+      jnp.concatenate(
+        [signal[s.start : s.stop, leads.LEADS.index(s.lead)] for s in row]
+      )
+      for row in paper.segments(len(signal))
+    ]
+  )
 
 
 def draw(low, high, paper: Paper):
-  """Draws rows of which the column extremes are given.
+  """Draws the rows of a page from the extremes of their columns.
 
   Args:
     low, high: [R, W] mV.
@@ -113,7 +115,7 @@ def _pixels(signal, paper: Paper):
 
 
 def to_grey(ink):
-  """Ink in [0, 1] to grey levels, 255 for white."""
+  """Turns ink in [0, 1] into grey levels uint8, 255 for white."""
   return jnp.round(255 * (1 - ink)).astype(jnp.uint8)
 
 
@@ -133,13 +135,15 @@ def read_back(ink, paper: Paper):
   """
   pitch = paper.pitch * paper.resolution
   ink = jnp.pad(ink, ((0, 2 * pitch), (0, 0)))
-  bands = jnp.stack([
-    ink[r * pitch : (r + 2) * pitch] for r in range(len(paper.rows))
-  ])  # fmt: skip  # [R, 2 P, W]
-  starts = jnp.array([
-    [any(s.start == x for s in row) for x in range(ink.shape[1])]
-    for row in paper.segments(ink.shape[1])
-  ])  # fmt: skip
+  bands = jnp.stack(
+    [ink[r * pitch : (r + 2) * pitch] for r in range(len(paper.rows))]
+  )  # [R, 2 P, W]
+  starts = jnp.array(
+    [
+      [any(s.start == x for s in row) for x in range(ink.shape[1])]
+      for row in paper.segments(ink.shape[1])
+    ]
+  )
   y = jnp.arange(2 * pitch)
   distance = abs(y - pitch)
 

@@ -46,7 +46,7 @@ REASONS = {
 
 
 class BadRecord(ValueError):
-  """A recording that is not used.
+  """Raised for a recording that is not used; carries the reason code.
 
   Attributes:
     reason: a key of `REASONS`.
@@ -65,7 +65,7 @@ class BadRecord(ValueError):
 
 
 class Recording(NamedTuple):
-  """One recording.
+  """Samples of one recording as integers, with gain, baseline and leads.
 
   Attributes:
     samples: [T, C] int16, digital units, `INVALID` where missing.

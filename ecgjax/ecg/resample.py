@@ -17,7 +17,7 @@ _PEAK = 32000  # leaves room below the ends, which mean saturation
 def fit_int16(
   values: np.ndarray, gain: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rounds to int16; a lead that does not fit gets a smaller gain.
+  """Rounds samples to int16; a lead that does not fit gets a smaller gain.
 
   Args:
     values: [T, C] digital units around zero, nan where missing.
@@ -48,7 +48,7 @@ def _filter(up: int, down: int) -> np.ndarray:
 
 
 def ratio(rate: float, target: float) -> tuple[int, int]:
-  """(up, down) such that rate * up / down = target.
+  """Returns whole numbers (up, down) with rate * up / down = target.
 
   Rates that no recorder has (a header may say 499.97) give the nearest ratio
   with a filter of sane length; the drift stays under one sample in 10 s.
@@ -59,7 +59,7 @@ def ratio(rate: float, target: float) -> tuple[int, int]:
 
 
 def resample(recording, rate: float):
-  """A recording at another sampling rate.
+  """Returns a recording at another sampling rate.
 
   Args:
     recording: a `readers.Recording` that `validate.check` accepted.

@@ -17,7 +17,7 @@ from ecgjax.ecg.leads import from_independent, indices
 
 
 def lead_matrices(leads: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-  """Matrices [C, 3] and [3, C] from leads to the vector and back.
+  """Returns matrices [C, 3] and [3, C] from leads to the vector and back.
 
   Args:
     leads: names of C leads that determine all twelve: V1-V6 and two limb leads.
@@ -57,7 +57,7 @@ def make_rotate_heart(
   max_scale: float = 1.5,
   keep_rest: bool = False,
 ) -> Callable:
-  """Returns `(key, ecg [L, C]) -> [L, C]`, see the module.
+  """Returns the rotation of the module, `(key, ecg [L, C]) -> [L, C]`.
 
   Args:
     leads: names of the C leads.
@@ -81,9 +81,10 @@ def make_rotate_heart(
     if keep_rest:
       change = change - jnp.eye(3)
     product = jnp.matmul(
-      to_vector, jnp.matmul(change, to_leads, precision='highest'),
+      to_vector,
+      jnp.matmul(change, to_leads, precision='highest'),
       precision='highest',
-    )  # fmt: skip
+    )
     turned = jnp.matmul(ecg, product, precision='highest')
     return ecg + turned if keep_rest else turned
 

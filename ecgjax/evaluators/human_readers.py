@@ -262,6 +262,4 @@ def _correct(differences: Mapping) -> None:
       for label, entry in entries.items():
         if metric in entry:
           family[reader, label] = entry[metric]
-    adjusted = bootstrap.holm({key: e['p'] for key, e in family.items()})
-    for key, p in adjusted.items():
-      family[key] |= {'p_holm': p, 'family_size': len(family)}
+    bootstrap.correct(family)

@@ -38,7 +38,7 @@ def _inside(path: str, root: str) -> bool:
 
 
 def require_plain(name: str):
-  """File names in a header are in the folder of the header.
+  """Raises `outside_root` unless a header names plain files of its folder.
 
   Raises:
     BadRecord: `outside_root`.

@@ -25,10 +25,10 @@ _MAT_TYPE = 30
 
 
 def lead_order(names, required=LEADS) -> list[int]:
-  """Positions in the file of its leads in canonical order.
+  """Returns where the canonical leads stand in the file.
 
   Args:
-    names: of the file's signals, as `wfdb_header.Signal.lead`.
+    names: leads of the file's signals, as `wfdb_header.Signal.lead`.
     required: canonical names that must be there.
 
   Raises:
@@ -57,14 +57,14 @@ def read_wfdb(
   required: tuple[str, ...] = LEADS,
   names: tuple[str, ...] = (),
 ) -> Recording:
-  """Reads a WFDB record.
+  """Reads a WFDB record of one or several segments.
 
   Args:
     path: without suffix, relative to `root` (or absolute and under it).
     root: the raw folder, which no path and no link may leave.
     max_samples: per lead; a header that claims more is refused.
     required: leads that must be there.
-    names: of the signals in order, used where the header names no lead.
+    names: leads of the signals in order, where the header names none.
 
   Raises:
     BadRecord: see `validate`; its `file` is `path`.
@@ -169,7 +169,7 @@ def _named(signals, names) -> tuple[wfdb_header.Signal, ...]:
 
 
 def read_header(base: str, root: str) -> wfdb_header.Header:
-  """Header of the record `base` (path without suffix), inside `root`."""
+  """Reads the header of the record `base` (path without suffix) in `root`."""
   try:
     limit = wfdb_header.MAX_BYTES
     return wfdb_header.parse(

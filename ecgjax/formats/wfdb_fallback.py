@@ -51,7 +51,7 @@ def read(base: str, root: str, header: wfdb_header.Header, max_samples: int):
   Args:
     base: resolved path without suffix.
     root: the raw folder.
-    header: of this record.
+    header: the parsed header of this record.
     max_samples: per lead; more are refused.
 
   Returns:

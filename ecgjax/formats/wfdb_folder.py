@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def find_records(root: str, folder: str = '') -> list[str]:
-  """WFDB records below a folder, sorted.
+  """Lists the WFDB records below a folder, sorted.
 
   A signal file that no header describes counts as a record too: it will be
   rejected for its missing header instead of vanishing.
@@ -35,7 +35,7 @@ def find_records(root: str, folder: str = '') -> list[str]:
 
 
 def header_fields(comments: Iterable[str]) -> dict[str, str]:
-  """'Age: 51' and '<age>: 51' to {'age': '51'}; the first of a name counts."""
+  """Reads 'Age: 51' or '<age>: 51' as {'age': '51'}; the first one counts."""
   fields = {}
   for comment in comments:
     name, colon, value = comment.partition(':')
@@ -45,7 +45,7 @@ def header_fields(comments: Iterable[str]) -> dict[str, str]:
 
 
 def parse_age(text: str) -> float:
-  """Years; nan where the text is none. '>89' is 90."""
+  """Returns years; nan where the text is none. '>89' is 90."""
   try:
     age = 90.0 if text.startswith('>') else float(text)
   except ValueError:
@@ -54,5 +54,5 @@ def parse_age(text: str) -> float:
 
 
 def parse_sex(text: str) -> int:
-  """0 male, 1 female, -1 unknown."""
+  """Returns 0 for male, 1 for female, -1 for unknown."""
   return {'m': 0, 'f': 1}.get(text[:1].lower(), -1)

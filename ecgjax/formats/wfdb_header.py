@@ -37,7 +37,7 @@ class Signal(NamedTuple):
     format: WFDB storage format, e.g. '16' or '212'.
     frames: samples per frame.
     skew: in samples.
-    offset: of the first sample in the file, bytes.
+    offset: byte of the file at which the samples begin.
     gain: digital units per millivolt.
     baseline: digital value of zero millivolts.
     checksum: sum of the digital values modulo 65536; None if not given.

@@ -92,7 +92,7 @@ def has_rhythm(labels: np.ndarray, label_names) -> np.ndarray:
 
 
 def has_partner(pool: Pool, usable: np.ndarray) -> np.ndarray:
-  """Who can be mixed with another patient of its label set: [N] bool.
+  """Records whose label set another patient has too: [N] bool.
 
   Args:
     pool: the records.

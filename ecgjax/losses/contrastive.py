@@ -19,7 +19,7 @@ _NOTHING = -1e30  # log of an empty sum; finite, so that gradients are
 
 
 def unit(z):
-  """Rows of [..., D] at length 1 (zero rows stay zero)."""
+  """Scales rows of [..., D] to length 1; zero rows stay zero."""
   z = z.astype(jnp.promote_types(z.dtype, jnp.float32))
   return z / jnp.sqrt(jnp.sum(z**2, axis=-1, keepdims=True) + EPS)
 
@@ -30,7 +30,7 @@ def similarity(a, b):
 
 
 def relations(patient, valid=None, axis_name: str | None = None):
-  """Who is whose positive and negative.
+  """Tells which rows of the global batch are positives and negatives.
 
   Args:
     patient: [B] ids of this device's rows.
@@ -170,7 +170,7 @@ def clocs_loss(
 
 
 def retrieval_metrics(z, patient, valid=None, axis_name: str | None = None):
-  """How well a row's positives stand out in the batch (no gradient).
+  """Measures how well positives stand out in the batch (no gradient).
 
   Args:
     z: [B, D] embeddings.

@@ -27,7 +27,7 @@ def cosine_distance(u, w, eps: float = 1e-12):
 
 
 def constant_distance(w, axis_name: str | None = None):
-  """Mean of `cosine_distance` to the one vector that is nearest to all rows.
+  """Mean `cosine_distance` of the rows to the best constant prediction.
 
   Args:
     w: [B, D] rows of this device.
@@ -144,7 +144,7 @@ def classification_loss(
 
 
 def embedding_health(h, axis_name: str | None = None):
-  """Collapse indicators of a batch of embeddings.
+  """Measures whether a batch of embeddings has collapsed.
 
   Args:
     h: [B, D].

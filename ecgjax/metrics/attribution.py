@@ -36,7 +36,7 @@ def make_integrated_gradients(
 
   Args:
     logits: (variables, ecg [B, L, C]) -> [B, K].
-    num_steps: of the midpoint rule on the straight path.
+    num_steps: points of the midpoint rule on the straight path.
 
   Returns:
     (variables, ecg [B, L, C], classes [B] int) -> attributions [B, L, C], and
@@ -59,7 +59,7 @@ def make_integrated_gradients(
 
 
 class Examples(NamedTuple):
-  """Recordings with known waves.
+  """Recordings whose waves are known, with their labels.
 
   Attributes:
     name: e.g. 'ludb'.
@@ -94,7 +94,7 @@ def share_inside(weight, inside, span) -> np.ndarray:
 
 
 def measurable(class_name: str, known: delineation.Waves) -> bool:
-  """Whether the waves that define a class would have been marked."""
+  """True if the waves that define a class would have been marked."""
   kinds = delineation.DEFINING.get(class_name, ())
   return bool(kinds) and set(kinds) <= set(known.kinds)
 
@@ -102,7 +102,7 @@ def measurable(class_name: str, known: delineation.Waves) -> bool:
 def shares(
   models: Mapping[str, Callable], examples: Examples, contract, class_names
 ) -> dict:
-  """Shares inside the defining waves, of every recording and each model.
+  """Share of the attribution inside the defining waves, recording by recording.
 
   Every recording counts once for each of its classes that waves define.
 
@@ -111,7 +111,7 @@ def shares(
       `make_integrated_gradients` with its variables.
     examples: the recordings.
     contract: their `InputContract` (rate, length and leads are used).
-    class_names: of the classifier, K.
+    class_names: the K classes, in the order of the logits.
 
   Returns:
     JSON-able: `num_records`; `completeness_gap` (model -> 95th percentile over
@@ -177,7 +177,7 @@ def measure(
       intervals are over patients and seeds.
     models: names; the first is the one under test, differences are the first
       minus each other.
-    draws: of the patient bootstrap.
+    draws: number of bootstrap draws over patients.
 
   Returns:
     JSON-able: `num_records`, `classes` and `all` (see `_entry`), `skipped`
@@ -233,7 +233,7 @@ def _entry(models, rows, draws: int, kinds=()) -> dict:
   Args:
     models: names, the one under test first.
     rows: share name -> [S] values, and `patient`, of each recording.
-    draws: of the patient bootstrap.
+    draws: number of bootstrap draws over patients.
     kinds: the defining waves.
 
   Returns:

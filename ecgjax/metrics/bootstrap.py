@@ -21,7 +21,7 @@ _CHUNK = 1 << 17
 def patient_counts(
   patients: ArrayLike, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
-  """How often each record's patient was drawn, per draw.
+  """Counts how often each record's patient was drawn, per draw.
 
   A pure function of the set of patients and the seed: the order of the
   records plays no role, and records of one patient share their counts.
@@ -29,7 +29,7 @@ def patient_counts(
   Args:
     patients: [N] patient of each record.
     draws: number of resamples.
-    seed: of NumPy's PCG64 generator.
+    seed: int, of NumPy's PCG64 generator.
 
   Returns:
     [N, draws] int16.
@@ -45,7 +45,7 @@ def patient_counts(
 
 
 def seed_weights(num_seeds: int, draws: int = DRAWS, seed: int = 0):
-  """Weights of the training seeds in every draw; each draw's sum to one.
+  """Weighs the training seeds in every draw; weights of a draw sum to one.
 
   The weighted mean of S figures has, over the draws, Student's t distribution
   with S - 1 degrees of freedom about their mean, with their standard error as
@@ -58,7 +58,7 @@ def seed_weights(num_seeds: int, draws: int = DRAWS, seed: int = 0):
   Args:
     num_seeds: S.
     draws: number of draws, D.
-    seed: of NumPy's PCG64 generator.
+    seed: int, of NumPy's PCG64 generator.
 
   Returns:
     [D, S]; a pure function of its arguments.
@@ -80,7 +80,7 @@ def label_draws(
   thresholds: np.ndarray,
   weights: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Metrics of one arm: the points of each seed and the draws over seeds.
+  """Computes the metrics of one arm: of each seed, and of every draw.
 
   Args:
     labels: [N, K] bool.
@@ -116,7 +116,7 @@ def label_draws(
 
 
 def macro_draws(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
-  """Mean over a fixed set of labels in each draw.
+  """Averages over a fixed set of labels in each draw.
 
   A draw that lacks a class of some label says nothing about that label, which
   then enters with its point estimate: leaving it out would change the label
@@ -134,7 +134,7 @@ def macro_draws(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def interval(draws: np.ndarray, level: float = 0.95) -> list[float]:
-  """Percentile interval of the draws that are defined.
+  """Returns [low, high], percentiles of the draws that are defined.
 
   Raises:
     ValueError: if no draw is defined.
@@ -160,7 +160,7 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def equivalence(differences: np.ndarray, margin: float) -> dict:
-  """Two one-sided tests (TOST): is the difference inside (-margin, margin)?
+  """Tests whether a difference lies within +-margin (two one-sided tests).
 
   "No difference" is claimed by this test alone; a large p of `p_value` says
   only that none was found.
@@ -188,7 +188,7 @@ def equivalence(differences: np.ndarray, margin: float) -> dict:
 
 
 def holm(p_values: Mapping) -> dict:
-  """Holm's step-down adjustment over one family of comparisons.
+  """Adjusts the p values of one family of comparisons (Holm 1979).
 
   Args:
     p_values: comparison -> p; the family is all of them.
@@ -211,6 +211,30 @@ def holm(p_values: Mapping) -> dict:
   return {name: adjusted[name] for name in p_values}
 
 
+def correct(family: Mapping) -> None:
+  """Adds Holm's p to every entry of one family of comparisons, in place.
+
+  Args:
+    family: comparison -> {'p', ...}; each entry gets 'p_holm' and
+      'family_size'.
+
+  Raises:
+    ValueError: as `holm`.
+  """
+  adjusted = holm({name: entry['p'] for name, entry in family.items()})
+  for name, entry in family.items():
+    entry |= {'p_holm': adjusted[name], 'family_size': len(family)}
+
+
+def difference(value: float, draws: np.ndarray) -> dict:
+  """{'value', 'ci95', 'p'} of a paired difference and its [D] draws."""
+  return {
+    'value': float(value),
+    'ci95': interval(draws),
+    'p': p_value(draws),
+  }
+
+
 def mean_with_interval(
   values: ArrayLike, patients: ArrayLike, draws: int = DRAWS, seed: int = 0
 ) -> dict:
@@ -220,7 +244,7 @@ def mean_with_interval(
     values: [N] one finite number per record, or [S, N] for S training seeds.
     patients: [N].
     draws: number of resamples.
-    seed: of the draws.
+    seed: int, of the bootstrap; the same for everything in one table.
 
   Returns:
     {'value', 'ci95'}, over patients and seeds; with several seeds also
@@ -250,18 +274,14 @@ def paired_difference(
     values, others: [N], or [S, N] for S training seeds.
     patients: [N].
     draws: number of resamples.
-    seed: of the draws.
+    seed: int, of the bootstrap; the same for everything in one table.
 
   Returns:
     {'value', 'ci95', 'p'}, over patients and seeds.
   """
   change = np.atleast_2d(np.subtract(values, others, dtype=np.float64))
   resampled = _mean_draws(change, patients, draws, seed)
-  return {
-    'value': float(change.mean()),
-    'ci95': interval(resampled),
-    'p': p_value(resampled),
-  }
+  return difference(change.mean(), resampled)
 
 
 def _mean_draws(values, patients, draws, seed) -> np.ndarray:

@@ -42,7 +42,7 @@ def evaluate_arms(
   seed: int = 0,
   margin: float = 0.0,
 ) -> dict:
-  """Metrics, intervals and paired differences of several arms.
+  """Computes metrics, intervals and paired differences of several arms.
 
   With several training seeds a metric is averaged over seeds, and all intervals
   and p values are over patients and seeds (`bootstrap.seed_weights`); the
@@ -62,7 +62,7 @@ def evaluate_arms(
     label_mask: [N, K], 0 where a label was not annotated.
     draws: number of bootstrap draws; the smallest p is 2 / (draws + 1), so
       that Holm at 5 % over m comparisons needs at least 40 m draws.
-    seed: of the draws.
+    seed: int, of the bootstrap; the same for everything in one table.
     margin: of `bootstrap.equivalence` of the macro AUROC; 0: no such test.
 
   Returns:
@@ -226,20 +226,14 @@ def _entry(points: np.ndarray, draws: np.ndarray) -> dict:
 def _difference(points_a, points_b, draws_a, draws_b) -> dict:
   """{'value', 'ci95', 'p'} of a minus b on the same draws."""
   change = np.clip(draws_a - draws_b, -1, 1)
-  return {
-    'value': float(points_a.mean() - points_b.mean()),
-    'ci95': bootstrap.interval(change),
-    'p': bootstrap.p_value(change),
-  }
+  return bootstrap.difference(points_a.mean() - points_b.mean(), change)
 
 
 def _correct(table: dict, name: str) -> None:
   """Adds Holm's p for one metric over all rows of a table."""
-  adjusted = bootstrap.holm(
-    {row: entry[name]['p'] for row, entry in table.items() if name in entry}
+  bootstrap.correct(
+    {row: entry[name] for row, entry in table.items() if name in entry}
   )
-  for row, p in adjusted.items():
-    table[row][name] |= {'p_holm': p, 'family_size': len(adjusted)}
 
 
 def _macro_differences(arms: dict[str, _Arm], pairs, margin) -> dict:
@@ -249,12 +243,14 @@ def _macro_differences(arms: dict[str, _Arm], pairs, margin) -> dict:
     first, second = arms[a], arms[b]
     table[f'{a}-{b}'] = {
       name: _difference(
-        points, second.macro_points[name],
-        first.macro_draws[name], second.macro_draws[name],
+        points,
+        second.macro_points[name],
+        first.macro_draws[name],
+        second.macro_draws[name],
       )
       for name, points in first.macro_points.items()
       if points is not None
-    }  # fmt: skip
+    }
   for name in sorted({name for row in table.values() for name in row}):
     _correct(table, name)
   if margin:
@@ -266,9 +262,8 @@ def _macro_differences(arms: dict[str, _Arm], pairs, margin) -> dict:
       for a, b in pairs
       if EQUIVALENT in table[f'{a}-{b}']
     }
-    adjusted = bootstrap.holm({pair: t['p'] for pair, t in tests.items()})
+    bootstrap.correct(tests)
     for (a, b), test in tests.items():
-      test |= {'p_holm': adjusted[a, b], 'family_size': len(tests)}
       table[f'{a}-{b}'][EQUIVALENT]['equivalence'] = test
   return table
 
@@ -281,12 +276,14 @@ def _class_differences(arms, pairs, class_names, supported) -> dict:
     for k in np.flatnonzero(supported):
       table[f'{a}-{b}', class_names[k]] = {
         name: _difference(
-          first.points[:, m, k], second.points[:, m, k],
-          first.draws[m, k], second.draws[m, k],
+          first.points[:, m, k],
+          second.points[:, m, k],
+          first.draws[m, k],
+          second.draws[m, k],
         )
         for m, name in enumerate(metrics_lib.METRICS)
         if not np.isnan(first.points[:, m, k] + second.points[:, m, k]).any()
-      }  # fmt: skip
+      }
   for name in metrics_lib.METRICS:
     _correct(table, name)
   nested: dict[str, dict] = {}

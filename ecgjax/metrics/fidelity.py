@@ -23,7 +23,7 @@ _FOLDS = 5
 
 
 class Ecgs(NamedTuple):
-  """A set of ECGs of one kind.
+  """A set of ECGs with their features and patients.
 
   Attributes:
     features: [N, D] of a frozen encoder.
@@ -113,7 +113,7 @@ def manifold(
 def two_sample_test(
   real: Ecgs, fake: Ecgs, *, permutations: int = 200, seed: int = 0
 ) -> dict[str, float]:
-  """Can a linear classifier tell generated from real ECGs of other patients?
+  """Tests whether a linear classifier tells generated from real ECGs.
 
   Balanced accuracy of a logistic regression, cross-validated so that no patient
   is on both sides; p by permuting real and generated among the patients.
@@ -122,7 +122,7 @@ def two_sample_test(
     real, fake: of patients that are not the same, or not related; every patient
       is either real or a parent's.
     permutations: the smallest p is 1 / (permutations + 1).
-    seed: of folds and permutations.
+    seed: int, of the folds and the permutations.
 
   Returns:
     `accuracy`, `discriminative_score` (|accuracy - .5|) and `p`.
@@ -182,7 +182,7 @@ def memorisation(
   *,
   seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-  """Are generated ECGs nearer to training ECGs than to those of strangers?
+  """Compares the distance to training ECGs with that to ECGs of strangers.
 
   The larger of the two real sets is cut to the size of the smaller one, since
   the nearest of many is nearer; means over 20 such cuts.
@@ -192,7 +192,7 @@ def memorisation(
     train: [N, D].
     held_out: [M, D].
     parents: [S, P] rows of `train`, -1 for none.
-    seed: of the cuts.
+    seed: int, of the random cuts into two halves.
 
   Returns:
     `with_parents` and `without_parents` (a child's own parents left out) ->
@@ -236,7 +236,7 @@ def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def measure(ecg: np.ndarray, rate: float) -> dict[str, np.ndarray]:
-  """What beats look like, record by record.
+  """Measures rate, QRS, ST and R of every record.
 
   Args:
     ecg: [N, L, 12] mV.
@@ -256,8 +256,10 @@ def measure(ecg: np.ndarray, rate: float) -> dict[str, np.ndarray]:
     beat = beats.median_beat(tracing, rate, peaks)
     if beat is not None:
       found[row, 2:] = (
-        beat.qrs_ms, beat.r_mv.max(), 1000 * np.abs(beat.st_mv).mean()
-      )  # fmt: skip
+        beat.qrs_ms,
+        beat.r_mv.max(),
+        1000 * np.abs(beat.st_mv).mean(),
+      )
   return dict(zip(names, found.T))
 
 
@@ -318,7 +320,7 @@ def summarise(
   rate: float,
   parents: np.ndarray | None = None,
 ) -> dict:
-  """Everything above for one generator.
+  """Computes all of this module for one generator.
 
   Args:
     fake: generated ECGs.
@@ -369,7 +371,7 @@ def _renumber(parents: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def flagged(memorised: Sequence[dict]) -> bool:
-  """Whether any ratio without own parents is suspicious."""
+  """True if any memorisation ratio without own parents is suspicious."""
   return any(
     entry['ratio'] < SUSPICIOUS
     for found in memorised

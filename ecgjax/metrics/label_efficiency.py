@@ -46,7 +46,7 @@ def isotonic(curves: np.ndarray) -> np.ndarray:
 def records_needed(
   num_records: Sequence[int], curves: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Range of the number of records at which monotone curves reach a target.
+  """Bounds the number of records at which monotone curves reach a target.
 
   Linear interpolation in log n.
 
@@ -84,7 +84,7 @@ def factor_draws(
   curves: np.ndarray,
   target: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Range of the factor in every draw.
+  """Bounds the label-efficiency factor in every draw.
 
   Args:
     num_records: [F] increasing.
@@ -124,7 +124,7 @@ def _grid_position(num_records: Sequence[int], target: float) -> int:
 
 
 def summarise(low: np.ndarray, high: np.ndarray) -> dict:
-  """Median, interval and bounded shares of a factor known within ranges.
+  """Sums up a factor that every draw knows within a range.
 
   Args:
     low: [D] lowest possible factor of each draw.
@@ -181,7 +181,7 @@ def label_efficiency(
   seed: int = 0,
   margin: float = 0.0,
 ) -> dict:
-  """Learning curves with bands and the factor of every arm.
+  """Computes learning curves with bands, and the factor of every arm.
 
   Patients and seeds are crossed: a draw resamples the test patients and weighs
   the training seeds (`bootstrap.seed_weights`), which in every arm share their
@@ -197,7 +197,7 @@ def label_efficiency(
     targets: fractions of the largest subset at which the reference sets s*.
     label_mask: [N, K], 0 where a label was not annotated.
     draws: number of bootstrap draws.
-    seed: of the draws.
+    seed: int, of the bootstrap; the same for everything in one table.
     margin: of an equivalence test of macro differences; 0: no such test.
 
   Returns:
@@ -343,11 +343,7 @@ def _differences(points, draws, reference, margin: float = 0.0) -> dict:
     table[name] = []
     for value, change in zip(values, draws[name] - draws[reference]):
       change = np.clip(change, -1, 1)
-      entry = {
-        'value': float(value),
-        'ci95': bootstrap.interval(change),
-        'p': bootstrap.p_value(change),
-      }
+      entry = bootstrap.difference(value, change)
       if margin:
         entry['equivalence'] = bootstrap.equivalence(change, margin)
       table[name].append(entry)
@@ -361,6 +357,4 @@ def _correct(differences: Iterable[dict]) -> None:
   ]
   tests = [e['equivalence'] for e in entries if 'equivalence' in e]
   for family in (entries, tests):
-    adjusted = bootstrap.holm({i: e['p'] for i, e in enumerate(family)})
-    for entry, p in zip(family, adjusted.values()):
-      entry |= {'p_holm': p, 'family_size': len(family)}
+    bootstrap.correct(dict(enumerate(family)))

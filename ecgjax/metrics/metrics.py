@@ -85,7 +85,7 @@ def label_metrics(
   weights: np.ndarray,
   threshold: float = np.nan,
 ) -> np.ndarray:
-  """All of `METRICS` for one label in every draw.
+  """Computes all of `METRICS` for one label in every draw.
 
   Args:
     positive: [N] bool.
@@ -143,7 +143,7 @@ def macro(values: np.ndarray) -> float:
 
 
 def f1_thresholds(labels, scores, label_mask=None) -> np.ndarray:
-  """Threshold per label with the largest F1, to be chosen on VALIDATION.
+  """Returns the threshold with the best F1 per label; use VALIDATION scores.
 
   Equal scores fall on the same side. Of equally good thresholds the highest is
   taken.
@@ -174,7 +174,7 @@ def f1_thresholds(labels, scores, label_mask=None) -> np.ndarray:
 
 
 def calibration_bins(scores: np.ndarray, bins: int = NUM_BINS) -> np.ndarray:
-  """Equal-mass bin of every record; equal scores share a bin.
+  """Puts records into bins of equal mass; equal scores share a bin.
 
   The edges are quantiles of the scores, as in scikit-learn's
   `calibration_curve(strategy='quantile')`.
@@ -214,7 +214,7 @@ def calibration_error(labels, scores, label_mask=None) -> np.ndarray:
 
 
 def support(labels, patients, label_mask=None) -> dict[str, np.ndarray]:
-  """Counts behind each label, and whether they suffice for the headline.
+  """Counts records and patients of each label, and says which are supported.
 
   Args:
     labels: [N, K] in {0, 1}.

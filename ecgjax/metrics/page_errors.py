@@ -30,15 +30,15 @@ def summarise(
   num_codes: int,
   draws: int = bootstrap.DRAWS,
 ) -> dict:
-  """The report of a split, as JSON-able figures.
+  """Returns the figures of a split, ready for JSON.
 
   Args:
     found: from `reconstruction.reconstruct`; the reconstruction is
       [N, H, W] uint8, 255 for white.
     rate: Hz.
-    paper: of the pages.
+    paper: layout and resolution of the pages, see `ecg.page.make`.
     num_codes: K.
-    draws: of the patient bootstrap.
+    draws: number of bootstrap draws over patients.
 
   Returns:
     `metrics`: name -> {'value', 'ci95'}, means of `ink_f1` and `ink_iou` and
@@ -80,13 +80,13 @@ def summarise(
 def page_errors(
   ecg: np.ndarray, grey: np.ndarray, rate: float, paper: Paper
 ) -> dict[str, np.ndarray]:
-  """Errors of reconstructed pages.
+  """Computes the errors of reconstructed pages.
 
   Args:
     ecg: [N, L, 12] mV, what was printed.
     grey: [N, H, W] uint8, the reconstruction.
     rate: Hz.
-    paper: of the pages.
+    paper: layout and resolution of the pages, see `ecg.page.make`.
 
   Returns:
     `ink_f1`, `ink_iou` [N]; `page_prdn` in % and `page_r_error_uv` [N, R], the
@@ -108,10 +108,12 @@ def page_errors(
   found = ink_overlap(page, ink)
   for name, rows in read.items():
     found['page_prdn' + name] = row_prdn(truth, rows)
-    found['page_r_error_uv' + name] = 1000 * np.array([
-      r_error(x, y, columns_per_second * t, columns_per_second * _AROUND_R)
-      for x, y, t in zip(truth, rows, times)
-    ])  # fmt: skip
+    found['page_r_error_uv' + name] = 1000 * np.array(
+      [
+        r_error(x, y, columns_per_second * t, columns_per_second * _AROUND_R)
+        for x, y, t in zip(truth, rows, times)
+      ]
+    )
   return found
 
 
@@ -171,19 +173,21 @@ def plot_examples(
   paper: Paper,
   synthetic: bool,
 ) -> dict[str, Figure]:
-  """The median, a bad and the worst page by F1, original above reconstruction.
+  """Draws the median, a bad and the worst page by F1, the original above.
 
   Returns:
     'median', '5th percentile', 'worst' -> figure.
   """
   ink = lambda grey: 1 - np.asarray(grey, np.float32) / 255
-  f1 = np.concatenate([
-    ink_overlap(
-      np.asarray(_render(found.original[i : i + 1], rate, paper)),
-      ink(found.reconstruction[i : i + 1]),
-    )['ink_f1']
-    for i in range(len(found.original))
-  ])  # fmt: skip
+  f1 = np.concatenate(
+    [
+      ink_overlap(
+        np.asarray(_render(found.original[i : i + 1], rate, paper)),
+        ink(found.reconstruction[i : i + 1]),
+      )['ink_f1']
+      for i in range(len(found.original))
+    ]
+  )
   order = np.argsort(-f1, kind='stable')
   last = len(order) - 1
   places = {'median': last // 2, '5th percentile': round(0.95 * last)}
@@ -200,7 +204,7 @@ def plot_examples(
 
 
 def plot_pair(original: np.ndarray, coded: np.ndarray, title: str) -> Figure:
-  """Two grey pages [H, W] below each other, 0 black and 255 white."""
+  """Draws two grey pages [H, W] below each other, 0 black and 255 white."""
   height, width = original.shape
   inches = 9.0
   figure = Figure(

@@ -70,7 +70,7 @@ def standardised_lr(
   train_label_mask: np.ndarray | None = None,
   val_label_mask: np.ndarray | None = None,
 ) -> Probe:
-  """Fits the probe; deterministic.
+  """Fits the protocol's probe; the same data give the same probe.
 
   Args:
     train_features: [N, D] pooled encoder output before any projector.
@@ -222,7 +222,7 @@ def reference(
   learning_rate: float = 1e-3,
   seed: int = 0,
 ) -> ReferenceProbe:
-  """The LCD authors' probe, as in their code; for parity runs only.
+  """Fits the LCD authors' probe, as in their code; for parity runs only.
 
   One linear layer on features that are not standardised, softmax cross-entropy,
   Adam, the epoch with the lowest validation loss. Records without exactly one
@@ -237,8 +237,8 @@ def reference(
     val_label_mask: [M, K].
     epochs: over the training records.
     batch_size: the last, smaller batch is kept.
-    learning_rate: of Adam.
-    seed: of the order of records and of the first weights.
+    learning_rate: Adam's.
+    seed: int; order of the records and first weights follow from it.
 
   Returns:
     The classifier.

@@ -42,12 +42,12 @@ class Reconstructed(NamedTuple):
 def reconstruct(
   predict: Callable, contract: InputContract, batches: Iterable[dict]
 ) -> Reconstructed:
-  """Codes and decodes all records.
+  """Codes and decodes all records of a split.
 
   Args:
     predict: batch -> `reconstruction` and `indices`, see `methods.vqvae`.
-    contract: of the codec.
-    batches: from `input_pipeline.eval_batches`.
+    contract: input contract of the codec.
+    batches: dicts with `ecg` [B, L, C] and `mask` [B], one pass over a split.
   """
   parts = []
   for batch in batches:
@@ -67,7 +67,7 @@ def reconstruct(
 def lead_errors(
   x: np.ndarray, y: np.ndarray, rate: float
 ) -> dict[str, np.ndarray]:
-  """Errors of every lead of every record.
+  """Computes the errors of every lead of every record.
 
   Args:
     x: [N, L, C] originals, mV.
@@ -95,7 +95,7 @@ def lead_errors(
 def record_errors(
   x: np.ndarray, y: np.ndarray, rate: float
 ) -> dict[str, np.ndarray]:
-  """Errors of every record over all leads; arguments as in `lead_errors`.
+  """Computes errors of every record over all leads; see `lead_errors`.
 
   Returns:
     name -> [N]: `prd`, `prdn`, `prdn_floor`, `rmse_uv`, `r`, and those of
@@ -115,7 +115,7 @@ def record_errors(
 
 
 def beat_errors(x: np.ndarray, y: np.ndarray, rate: float) -> dict[str, float]:
-  """What happened to the beats of one record.
+  """Compares the beats of one record before and after the codec.
 
   Args:
     x: [L, C] original, mV.
@@ -155,7 +155,7 @@ def beat_errors(x: np.ndarray, y: np.ndarray, rate: float) -> dict[str, float]:
 
 
 def noise_floor(x: np.ndarray) -> np.ndarray:
-  """PRDN that the white noise of each record alone would cause.
+  """Estimates the PRDN that the white noise of each record alone causes.
 
   Its standard deviation is estimated from the second differences: the median
   absolute one, which the few steep samples of QRS do not reach.
@@ -172,7 +172,7 @@ def noise_floor(x: np.ndarray) -> np.ndarray:
 
 
 def code_usage(indices: np.ndarray, num_codes: int) -> list[dict[str, float]]:
-  """How each stage's codebook is used over a whole split.
+  """Measures how each stage's codebook is used over a whole split.
 
   Args:
     indices: [N, T, Q].
@@ -185,12 +185,14 @@ def code_usage(indices: np.ndarray, num_codes: int) -> list[dict[str, float]]:
   for q in range(indices.shape[-1]):
     n = np.bincount(indices[..., q].ravel(), minlength=num_codes)
     p = n[n > 0] / n.sum()
-    stages.append({
-      'perplexity': float(np.exp(-np.sum(p * np.log(p)))),
-      'usage': float(np.mean(n > 0)),
-      'top1': float(p.max()),
-      'dead': int(np.sum(n == 0)),
-    })  # fmt: skip
+    stages.append(
+      {
+        'perplexity': float(np.exp(-np.sum(p * np.log(p)))),
+        'usage': float(np.mean(n > 0)),
+        'top1': float(p.max()),
+        'dead': int(np.sum(n == 0)),
+      }
+    )
   return stages
 
 
@@ -200,13 +202,13 @@ def summarise(
   num_codes: int,
   draws: int = bootstrap.DRAWS,
 ) -> dict:
-  """The reconstruction report of a split, as JSON-able figures.
+  """Returns the figures of a split, ready for JSON.
 
   Args:
-    found: from `reconstruct`.
+    found: what `reconstruct` returns.
     rate: Hz.
     num_codes: K.
-    draws: of the patient bootstrap.
+    draws: number of bootstrap draws over patients.
 
   Returns:
     `metrics`: name -> {'value', 'ci95'}, the median over records (mean of
@@ -238,12 +240,12 @@ def summarise(
 def codebook_figures(
   indices: np.ndarray, num_codes: int, seconds: float, rate: float
 ) -> dict:
-  """Rate of a codec and how its codes are used.
+  """Returns the rate of a codec and how its codes are used.
 
   Args:
     indices: [N, T, Q].
     num_codes: K.
-    seconds: of a record.
+    seconds: length of a record.
     rate: Hz of the signal.
 
   Returns:
@@ -273,7 +275,7 @@ def median_with_interval(
     values: [N] finite.
     patients: [N].
     draws: number of resamples.
-    seed: of the draws.
+    seed: int, of the bootstrap; the same for everything in one table.
 
   Returns:
     {'value', 'ci95'}.

@@ -80,7 +80,7 @@ def evaluate(
   draws: int = bootstrap.DRAWS,
   seed: int = 0,
 ) -> dict:
-  """Retrieval of a patient's other ECG, by gap and by change of label.
+  """Measures retrieval of a patient's other ECG, by gap and change of label.
 
   Args:
     arms: encoder -> its features [N, D], or [S, N, D] for S training seeds.
@@ -89,8 +89,8 @@ def evaluate(
     labels: [N, K] in {0, 1}; None: no label-change probe.
     baseline: the arm that every other arm is compared with.
     gap_edges: limits of the strata, days.
-    draws: of the patient bootstrap.
-    seed: of the bootstrap, the same draws for all arms.
+    draws: number of bootstrap draws over patients.
+    seed: int, of the bootstrap; the same draws for all arms.
 
   Returns:
     `num_queries`, `num_patients`, `num_gallery`; `arms` -> `recall_at_1` and

@@ -144,7 +144,7 @@ class ConvNorm(nn.Module):
   Attributes:
     features: output channels.
     kernel_size: odd number of taps.
-    stride: of the convolution, samples.
+    stride: samples from one output of the convolution to the next.
     relu: whether a ReLU follows.
     pool: whether a 2:1 max-pool follows.
     use_bias: whether the convolution has a bias.

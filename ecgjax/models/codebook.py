@@ -67,7 +67,7 @@ class Quantised(NamedTuple):
 
 
 def wide(x):
-  """float32, or float64 where `x` is."""
+  """Converts to float32; float64 stays."""
   x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -83,7 +83,7 @@ def unit(z):
 
 
 def create(key, size: int, dim: int, cosine: bool = False) -> VQState:
-  """A codebook that has not seen data: N = 1, M = e, e normal / sqrt(D)."""
+  """Makes a codebook before any data: N = 1, M = e, e normal / sqrt(D)."""
   embed = jax.random.normal(key, (size, dim), jnp.float32) / math.sqrt(dim)
   embed = unit(embed) if cosine else embed
   sums = jnp.copy(embed)  # one buffer cannot be donated twice
@@ -91,7 +91,7 @@ def create(key, size: int, dim: int, cosine: bool = False) -> VQState:
 
 
 def vq_assign(embed, z):
-  """Index of the nearest code; the lowest one among equals.
+  """Returns the index of the nearest code; the lowest one among equals.
 
   A code that is not finite is nobody's nearest (it would be everybody's, since
   a comparison with nan holds for none); if none is finite, the index is 0 and
@@ -118,7 +118,7 @@ def vq_assign(embed, z):
 
 
 def vq_lookup(embed, indices):
-  """Codes of indices: [K, D], [...] -> [..., D]."""
+  """Looks codes up: [K, D], [...] -> [..., D]."""
   return embed.at[indices].get(mode='promise_in_bounds')
 
 
@@ -129,7 +129,7 @@ def rvq_lookup(embed, indices):
 
 
 def straight_through(z, e, gradient: str = 'ste'):
-  """Value e, gradient to z as if nothing had happened, none to e.
+  """Returns e; the gradient goes to z unchanged and not to e.
 
   Args:
     z: [n, D].
@@ -230,7 +230,7 @@ def _token_mean(error, valid, axis_name):
 
 
 def vq_metrics(n) -> dict[str, jax.Array]:
-  """How a codebook is used.
+  """Measures how a codebook is used.
 
   Args:
     n: [K] tokens of each code, over all devices; over an epoch where `usage`

@@ -31,7 +31,7 @@ class Options(NamedTuple):
 
   Attributes:
     decay: weight g that the averages keep.
-    epsilon: of the Laplace smoothing.
+    epsilon: added to every count (Laplace smoothing).
     cosine: tokens and codes are unit vectors; see `unit`.
     stats: 'segment' (scatter-add, fast on CPU) or 'onehot' (a matrix product,
       deterministic on GPU).
@@ -57,7 +57,7 @@ class Options(NamedTuple):
 
 
 def vq_stats(z, indices, size: int, mask, stats: str = 'segment'):
-  """Number and sum of the tokens of each code.
+  """Returns number and sum of the tokens of each code.
 
   Args:
     z: [n, D].
@@ -204,7 +204,7 @@ def rvq_data_init(
 
 
 def token_pool(key, z, mask, size: int, axis_name: str | None = None):
-  """Random tokens of the global batch, the same on any number of devices.
+  """Draws tokens of the global batch, the same on any number of devices.
 
   Every row gives the same number of tokens, drawn by its place in the batch.
 
@@ -244,9 +244,9 @@ def rvq_update(
 
   Args:
     state: [Q, ...] with which `found` was made.
-    found: from `codebook.rvq_apply`, the rows of this device.
+    found: what `codebook.rvq_apply` returned for the rows of this device.
     key: random key, the same on every device.
-    pool: from `token_pool`.
+    pool: what `token_pool` returned.
     options: see `Options`.
     axis_name: mapped axis over which the batch is split, or None.
   """

@@ -14,40 +14,21 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ecgjax.models import codec_trunk
+
 DILATIONS = (1, 2, 4, 8)
 
 
-class Block(nn.Module):
-  """Residual block: LayerNorm, dilated convolution, GELU, linear."""
-
-  width: int
-  dilation: int
-  dtype: Any = None
-
-  @nn.compact
-  def __call__(self, x):
-    """[B, T, W] -> [B, T, W]."""
-    h = nn.LayerNorm(dtype=self.dtype)(x)
-    h = nn.Conv(
-      self.width, (3,), kernel_dilation=(self.dilation,), dtype=self.dtype
-    )(h)
-    return x + nn.Dense(self.width, dtype=self.dtype)(nn.gelu(h))
-
-
-class Trunk(nn.Module):
-  """A convolution, residual blocks of rising dilation, LayerNorm."""
-
-  width: int
-  depth: int
-  dtype: Any = None
-
-  @nn.compact
-  def __call__(self, x):
-    """[B, T, C] -> [B, T, W]."""
-    x = nn.Conv(self.width, (3,), dtype=self.dtype)(x)
-    for i in range(self.depth):
-      x = Block(self.width, DILATIONS[i % len(DILATIONS)], self.dtype)(x)
-    return nn.LayerNorm(dtype=self.dtype)(x)
+def trunk(width: int, depth: int, dtype: Any) -> codec_trunk.Trunk:
+  """The layers between the ends, of the encoder and of the decoder."""
+  return codec_trunk.Trunk(
+    width,
+    depth,
+    kernel=(3,),
+    dilations=DILATIONS,
+    convolve_first=True,
+    dtype=dtype,
+  )
 
 
 class Encoder(nn.Module):
@@ -55,7 +36,7 @@ class Encoder(nn.Module):
 
   Attributes:
     dim: D of a token.
-    width, depth: of the trunk.
+    width, depth: channels and number of blocks of the trunk.
     patch: samples per token.
     scale: mV, about the standard deviation of the tracings.
     dtype: compute type, None for float32.
@@ -83,7 +64,7 @@ class Encoder(nn.Module):
         f'of {self.patch} samples (config.model.kwargs.patch)'
       )
     x = (x / self.scale).reshape(batch, -1, self.patch * leads)  # [B, T, P * C]
-    x = Trunk(self.width, self.depth, self.dtype)(x)
+    x = trunk(self.width, self.depth, self.dtype)(x)
     return nn.Dense(self.dim)(x.astype(jnp.float32))
 
 
@@ -100,7 +81,7 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, z):
     """[B, T, D] -> [B, T * patch, C] mV."""
-    x = Trunk(self.width, self.depth, self.dtype)(z)
+    x = trunk(self.width, self.depth, self.dtype)(z)
     x = nn.Dense(self.patch * self.leads)(x.astype(z.dtype))
     return self.scale * x.reshape(z.shape[0], -1, self.leads)
 
@@ -113,11 +94,12 @@ def make(
   scale: float = 0.2,
   dtype: Any = None,
 ) -> Encoder:
+  """Makes the encoder of ECGs [B, L, C] in mV; attributes as there."""
   return Encoder(dim, width, depth, patch, scale, dtype)
 
 
 def make_decoder(encoder: Encoder, shape: tuple[int, int]) -> Decoder:
-  """The decoder that belongs to an encoder, for ECGs [L, C]."""
+  """Makes the decoder that belongs to an encoder, for ECGs [L, C]."""
   return Decoder(
     shape[1],
     encoder.width,

@@ -14,41 +14,22 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ecgjax.models import codec_trunk
+
 DILATIONS = (1, 2, 4)  # along time
 BLANK = -3.0  # logit before training: one pixel in twenty is ink
 
 
-class Block(nn.Module):
-  """Residual block: LayerNorm, dilated convolution, GELU, linear."""
-
-  width: int
-  dilation: int
-  dtype: Any = None
-
-  @nn.compact
-  def __call__(self, x):
-    """[B, h, w, W] -> [B, h, w, W]."""
-    h = nn.LayerNorm(dtype=self.dtype)(x)
-    h = nn.Conv(
-      self.width, (3, 3), kernel_dilation=(1, self.dilation), dtype=self.dtype
-    )(h)
-    return x + nn.Dense(self.width, dtype=self.dtype)(nn.gelu(h))
-
-
-class Trunk(nn.Module):
-  """A linear map, residual blocks of rising dilation, LayerNorm."""
-
-  width: int
-  depth: int
-  dtype: Any = None
-
-  @nn.compact
-  def __call__(self, x):
-    """[B, h, w, C] -> [B, h, w, W]."""
-    x = nn.Dense(self.width, dtype=self.dtype)(x)
-    for i in range(self.depth):
-      x = Block(self.width, DILATIONS[i % len(DILATIONS)], self.dtype)(x)
-    return nn.LayerNorm(dtype=self.dtype)(x)
+def trunk(width: int, depth: int, dtype: Any) -> codec_trunk.Trunk:
+  """The layers between the ends, of the encoder and of the decoder."""
+  return codec_trunk.Trunk(
+    width,
+    depth,
+    kernel=(3, 3),
+    dilations=DILATIONS,
+    convolve_first=False,
+    dtype=dtype,
+  )
 
 
 class Encoder(nn.Module):
@@ -56,7 +37,7 @@ class Encoder(nn.Module):
 
   Attributes:
     dim: D of a token.
-    width, depth: of the trunk.
+    width, depth: channels and number of blocks of the trunk.
     patch: pixel rows and columns of a token.
     dtype: compute type, None for float32.
   """
@@ -79,7 +60,7 @@ class Encoder(nn.Module):
       len(x), rows, self.patch[0], columns, self.patch[1]
     )
     x = x.transpose(0, 1, 3, 2, 4).reshape(len(x), rows, columns, -1)
-    x = Trunk(self.width, self.depth, self.dtype)(x)  # [B, h, w, W]
+    x = trunk(self.width, self.depth, self.dtype)(x)  # [B, h, w, W]
     z = nn.Dense(self.dim)(x.astype(jnp.float32))
     return z.reshape(len(x), -1, self.dim)
 
@@ -102,7 +83,7 @@ class Decoder(nn.Module):
     """[B, h * w, D] -> [B, H, W] logits."""
     rows, columns = grid(self.shape, self.patch)
     x = z.reshape(len(z), rows, columns, -1)
-    x = Trunk(self.width, self.depth, self.dtype)(x)
+    x = trunk(self.width, self.depth, self.dtype)(x)
     x = nn.gelu(nn.Dense(2 * self.width, dtype=self.dtype)(x))
     white = nn.initializers.constant(BLANK)
     x = nn.Dense(self.patch[0] * self.patch[1], bias_init=white)(
@@ -135,11 +116,12 @@ def make(
   patch: tuple[int, int] = (20, 20),
   dtype: Any = None,
 ) -> Encoder:
+  """Makes the encoder of pages [B, H, W] of ink; attributes as there."""
   return Encoder(dim, width, depth, tuple(patch), dtype)
 
 
 def make_decoder(encoder: Encoder, shape: tuple[int, int]) -> Decoder:
-  """The decoder that belongs to an encoder, for pages of H by W pixels."""
+  """Makes the decoder that belongs to an encoder, for pages of H by W."""
   return Decoder(
     tuple(shape), encoder.width, encoder.depth, encoder.patch, encoder.dtype
   )

@@ -53,7 +53,7 @@ def fsq_apply(z, levels: Sequence[int]):
 
 
 def fsq_lookup(indices, levels: Sequence[int]):
-  """Codes of indices: [...] -> [..., d]."""
+  """Looks codes up: indices [...] -> codes [..., d]."""
   levels = np.asarray(levels)
   digits = indices[..., None] // _place_values(levels) % levels
   return (digits - levels // 2) / (levels // 2)

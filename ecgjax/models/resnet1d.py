@@ -59,7 +59,7 @@ class ResidualUnit(nn.Module):
 
 
 class ResNet1D(nn.Module):
-  """See the module.
+  """The network of this module: [B, L, leads] -> [B, L / 256, 320 * width].
 
   Attributes:
     width: factor on all channels.
@@ -95,4 +95,5 @@ class ResNet1D(nn.Module):
 
 
 def make(width: float = 0.25, dtype: Any = None) -> ResNet1D:
+  """Makes the encoder; `width` scales all channels, see the module."""
   return ResNet1D(width=width, dtype=dtype)

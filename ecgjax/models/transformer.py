@@ -58,7 +58,7 @@ class Block(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-  """Logits of the next code index.
+  """Network that returns the logits of the next code index.
 
   Attributes:
     num_codes: K.
@@ -81,7 +81,8 @@ class CausalTransformer(nn.Module):
       unconditional: [B] bool, True hides the classes.
       tokens: [B, S] indices read at positions start..start + S - 1; the one at
         position 0 stands for the classes, its value is ignored.
-      cache: from `make_cache`, of the length of the whole sequence.
+      cache: keys and values so far, made by `make_cache` for the length of
+        the whole sequence.
       start: position of the first token.
 
     Returns:

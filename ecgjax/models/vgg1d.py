@@ -51,4 +51,5 @@ class VGG1D(nn.Module):
 
 
 def make(width: float = 0.125, dtype: Any = None) -> VGG1D:
+  """Makes the encoder; `width` scales the channels of VGG16."""
   return VGG1D(width=width, dtype=dtype)

@@ -38,7 +38,7 @@ class Layer(nn.Module):
 
 
 class ViT1D(nn.Module):
-  """Transformer encoder.
+  """Transformer over patches of samples: [B, L, C] -> [B, T, D].
 
   Attributes:
     width: D.
@@ -100,4 +100,5 @@ def make(
   patch: int = 20,
   dtype: Any = None,
 ) -> ViT1D:
+  """Makes the encoder; `patch` in samples, `depth` layers of `width`."""
   return ViT1D(width, depth, heads, patch, dtype)

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 
 def psum(x, axis_name: str | None):
-  """Sum over the mapped axis."""
+  """Sums over the mapped axis; without one, returns `x`."""
   return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
 def pmean(x, axis_name: str | None):
-  """Mean over the mapped axis."""
+  """Averages over the mapped axis; without one, returns `x`."""
   return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 

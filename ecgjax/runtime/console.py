@@ -14,7 +14,7 @@ def fail(error, code: int):
 
 
 def one_line(error) -> str:
-  """Message of an error without its traceback."""
+  """Returns the message of an error without its traceback."""
   text = str(error.args[0] if isinstance(error, KeyError) else error)
   if 'Traceback (most recent call last)' in text:  # of a config file
     text = text.strip().splitlines()[-1]
@@ -22,7 +22,7 @@ def one_line(error) -> str:
 
 
 def raised_by_us(error) -> bool:
-  """Whether ecgjax itself found the input wrong; else it is a defect."""
+  """True if ecgjax itself found the input wrong; else it is a defect."""
   frame = error.__traceback__
   while frame.tb_next:
     frame = frame.tb_next
@@ -33,7 +33,7 @@ def raised_by_us(error) -> bool:
 
 
 def set_up_logging() -> None:
-  """Our own lines as they are, above the progress bar; warnings of others."""
+  """Logs our lines above the progress bar, and only warnings of others."""
   absl_logging.set_verbosity(absl_logging.WARNING)
   logger = logging.getLogger('ecgjax')
   logger.setLevel(logging.INFO)

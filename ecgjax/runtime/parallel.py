@@ -14,7 +14,7 @@ MODES = ('pmap', 'jit')
 def data_parallel(
   step: Callable, mode: str = 'pmap', devices=None, whole_below: int = 0
 ) -> Callable:
-  """Runs `step(state, batch, axis_name)` on all devices.
+  """Returns `step(state, batch, axis_name)` made to run on all devices.
 
   State and results are the same on every device and carry no device axis, so
   that checkpoints are the same for both modes and for any number of devices.
@@ -119,7 +119,7 @@ def data_parallel(
 
 
 def local(tree):
-  """What a step has returned, on the first device of this process alone.
+  """Returns what a step has returned, on this process's first device.
 
   The state is the same everywhere; what a process does with it by itself
   (validation, checkpoints, the test split) must not wait for the others.
@@ -128,7 +128,7 @@ def local(tree):
 
 
 def keep_compiled_programs() -> None:
-  """Compiled programs are kept between runs, unless JAX was told where."""
+  """Keeps compiled programs between runs, unless JAX was told where."""
   if not jax.config.jax_compilation_cache_dir:
     folder = os.path.join(os.path.expanduser('~'), '.cache', 'ecgjax', 'xla')
     jax.config.update('jax_compilation_cache_dir', folder)

@@ -39,7 +39,10 @@ class Preemption:
     self._restore()
 
   def requested(self) -> bool:
-    """Whether to save and stop; all processes ask after every dispatch."""
+    """True if any process was told to stop; call it after every dispatch.
+
+    All processes have to call it, for they agree on the answer.
+    """
     if jax.process_count() == 1:
       return self._received
     from jax.experimental import multihost_utils

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 # keep freed memory in the process, on huge pages where the kernel has them
 # (glibc 2.35 or newer; older ones ignore it). Only the main thread's arena can
 # keep blocks of 64 MB and more: see `compute_in_calling_thread`. The other
-# threads keep arenas of their own, for compiling leaves that one in pieces,
-# where they would all search for memory under one lock.
+# threads keep arenas of their own: compiling would otherwise fragment the main
+# one, and all threads would wait for its lock.
 ALLOCATOR = {
   'glibc.malloc.mmap_max': '0',
   'glibc.malloc.trim_threshold': '17179869184',
@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def allocator_tunables(current: str) -> str:
-  """`GLIBC_TUNABLES` completed by `ALLOCATOR`; what is there has precedence.
+  """Returns `GLIBC_TUNABLES` with `ALLOCATOR` added; what is there stays.
 
   Args:
     current: the variable's value, e.g. '' or 'glibc.malloc.hugetlb=0'.
@@ -76,7 +76,7 @@ def ensure_allocator(
 
 
 def stop_on_signals(code: int) -> None:
-  """SIGTERM and Ctrl-C end this process with one line and this exit code.
+  """Makes SIGTERM and Ctrl-C end this process with one line and this code.
 
   At once, for an exception in the wrong place (a C++ library being imported)
   aborts the process; whatever is killed resumes, and the next data set build

@@ -17,7 +17,7 @@ Value = TypeVar('Value')
 
 
 def from_first(compute: Callable[[], Value]) -> Value:
-  """What the first process computes, on every process.
+  """Returns on every process what the first one computes.
 
   Args:
     compute: called on the first process alone; what it returns can be JSON.
@@ -38,7 +38,7 @@ def from_first(compute: Callable[[], Value]) -> Value:
 
 
 def on_all(compute: Callable[[], Value]) -> Value:
-  """What this process computes; the first one does before the others begin.
+  """Returns what each process computes; the first one begins alone.
 
   Args:
     compute: may find then what the first process has left in a shared folder.

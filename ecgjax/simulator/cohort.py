@@ -66,7 +66,7 @@ def draw(
   """Draws a cohort; patients have 1 to `MAX_RECORDS` records.
 
   Args:
-    seed: of the population, the same as for the tracings.
+    seed: int, of the population; that of the tracings.
     num_patients: patients 0..num_patients - 1.
     labels: 'multi', conditions in any legal combination at their prevalence;
       or 'single', one of the eleven classes per record, all equally often.

@@ -161,7 +161,7 @@ def _ectopy(draws, factors, rr):
 def schedule(
   draws, patient, factors, duration: float, bradycardia: float
 ) -> Events:
-  """Event times of one record.
+  """Returns the times of the events of one record.
 
   Args:
     draws: `slots.Draws` of the record key; slots 0-12, 17, 60-67.
@@ -224,7 +224,7 @@ def schedule(
 
 
 def truth(events: Events, patient, factors, duration: float) -> Truth:
-  """On- and offsets, intervals and rate of one record."""
+  """Returns on- and offsets, intervals and rate of one record."""
   pvc = events.ectopic == 2
   row = jnp.where(pvc, tables.PVC, events.shape)  # [K]
   width = jnp.where(pvc, 1, patient.width)

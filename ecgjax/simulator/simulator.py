@@ -60,7 +60,7 @@ Truth = events_lib.Truth
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """How to record.
+  """How ECGs are recorded: rate, duration, noise.
 
   Attributes:
     rate: sampling rate, 100-1000 Hz.
@@ -189,11 +189,11 @@ def _record(draws, patient, factors, noise, intra, config):
 
 
 def simulate(key, patient: Patient, factors, config: Config):
-  """One record of one patient; to be vmapped or differentiated.
+  """Simulates one record of one patient; may be vmapped and differentiated.
 
   Args:
     key: record key, see `record_keys`.
-    patient: from `patient_params`.
+    patient: what `patient_params` returned.
     factors: [7] int32, checked (`simulator_tables.check`).
     config: `Config`.
 
@@ -208,13 +208,13 @@ def simulate(key, patient: Patient, factors, config: Config):
 
 
 def heart_vector(key, patient: Patient, factors, config: Config):
-  """The noise-free vectorcardiogram [L, 3] in mV behind `simulate`."""
+  """Returns the noise-free vectorcardiogram [L, 3] in mV of `simulate`."""
   draws = Draws.of(key, _width(config))
   return _record(draws, patient, factors, 0.0, config.intra, config)[0].T
 
 
 def record_keys(seed: int, patient_id, record_id):
-  """Keys of a patient and of one of the patient's records.
+  """Returns the keys of a patient and of one of the patient's records.
 
   Slot 1 of the patient key is reserved for records.
   """
@@ -264,7 +264,7 @@ def _checked(seed, patient_ids, record_ids, factors, config, only_truth):
 
 
 def batch(seed: int, patient_ids, record_ids, factors, config: Config):
-  """Records of patients.
+  """Simulates records of patients.
 
   Args:
     seed: integer; another seed is another population.
@@ -285,5 +285,5 @@ def batch(seed: int, patient_ids, record_ids, factors, config: Config):
 def ground_truth(
   seed: int, patient_ids, record_ids, factors, config: Config
 ) -> Truth:
-  """`batch` without the tracings: what is known about stored records."""
+  """Returns the truth of `batch` without its tracings, for stored records."""
   return _checked(seed, patient_ids, record_ids, factors, config, True)

@@ -49,7 +49,7 @@ def extra(label: str) -> int:
 
 
 def check(factors) -> np.ndarray:
-  """Refuses factors that exclude each other.
+  """Raises ValueError for factors that exclude each other.
 
   Atrial fibrillation and flutter have neither P waves nor a PR interval, so
   that they exclude 1AVB and PAC. An extra class stands alone.
@@ -86,7 +86,7 @@ def check(factors) -> np.ndarray:
 
 
 def factors(*labels: str) -> np.ndarray:
-  """Factors [7] of a set of class names, e.g. `factors('AF', 'LBBB')`.
+  """Returns the factors [7] of class names, e.g. `factors('AF', 'LBBB')`.
 
   Raises:
     ValueError: for an unknown name, or names that exclude each other.
@@ -108,7 +108,7 @@ def factors(*labels: str) -> np.ndarray:
 
 
 def labels(factors) -> np.ndarray:
-  """Multi-hot classes [..., len(ALL_CLASSES)] uint8 of factors [..., 7]."""
+  """Turns factors [..., 7] into multi-hot [..., len(ALL_CLASSES)] uint8."""
   factors = np.asarray(factors)
   columns = [(factors == 0).all(axis=-1)]
   for label in ALL_CLASSES[1:]:

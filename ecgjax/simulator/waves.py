@@ -70,13 +70,15 @@ def _ventricles(draws, patient, factors, shape):
   # wave and T wave are lost there, a little ST elevation stays.
   infarct = factors[tables.MI].astype(jnp.float32)
   towards = jnp.maximum((qrs * territory).sum(axis=-1), 0)  # [5]
-  loss = jnp.stack([
-    0.42 * amplitude,
-    0.45 * towards[1] + 0.105 * amplitude,
-    0.15 * towards[2],
-    jnp.zeros(()),
-    jnp.zeros(()),
-  ])  # fmt: skip
+  loss = jnp.stack(
+    [
+      0.42 * amplitude,
+      0.45 * towards[1] + 0.105 * amplitude,
+      0.15 * towards[2],
+      jnp.zeros(()),
+      jnp.zeros(()),
+    ]
+  )
   qrs -= infarct * loss[:, None] * territory
   towards = jnp.maximum((t_wave * territory).sum(axis=-1), 0)  # [2]
   t_wave -= infarct * 1.7 * towards[:, None] * territory
@@ -261,7 +263,7 @@ def _ventricular_fibrillation(draws, factors, time):
 
 
 def heart(draws, patient, factors, config):
-  """The noise-free dipole of a record [3, L] mV, Frank axes; and its events."""
+  """Returns the noise-free dipole [3, L] in mV, Frank axes, and its events."""
   events = schedule(
     draws, patient, factors, config.duration, config.bradycardia
   )

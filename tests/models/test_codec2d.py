@@ -1,11 +1,12 @@
 """Pages to tokens and back: patches, margins of white, what reaches what."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax.models import codec2d
+from ecgjax.models import codec1d, codec2d, codec_trunk
 
 SHAPE = (20, 26)  # rows and columns of pixels
 PATCH = (8, 10)
@@ -21,6 +22,42 @@ def codec():
   z = encode(x)
   weights = jax.jit(decoder.init)(jax.random.key(2), z)
   return x, encode, z, jax.jit(lambda z: decoder.apply(weights, z))
+
+
+@pytest.mark.parametrize(
+  ('module', 'shape', 'first', 'kernel', 'dilations'),
+  [
+    (codec1d, (16, 2), 'Conv_0', (3,), [(1,), (2,), (4,), (8,), (1,)]),
+    (codec2d, SHAPE, 'Dense_0', (3, 3), [(1, 1), (1, 2), (1, 4), (1, 1)]),
+  ],
+)
+def test_layers_and_their_names_in_checkpoints(
+  module, shape, first, kernel, dilations
+):
+  depth = len(dilations)
+  encoder = module.make(dim=3, width=8, depth=depth)
+  trunk = module.trunk(8, depth, None)
+  tokens = jnp.zeros((1, *(9,) * len(kernel), 8))
+  params = jax.eval_shape(trunk.init, jax.random.key(0), tokens)['params']
+  blocks = [f'Block_{k}' for k in range(depth)]
+  assert set(params) == {first, 'LayerNorm_0', *blocks}
+  for block in blocks:
+    assert set(params[block]) == {'Conv_0', 'Dense_0', 'LayerNorm_0'}
+    assert params[block]['Conv_0']['kernel'].shape == (*kernel, 8, 8)
+  whole = jax.eval_shape(
+    encoder.init, jax.random.key(0), jnp.zeros((1, *shape))
+  )
+  assert set(whole['params']) == {'Trunk_0', 'Dense_0'}
+  seen = []
+
+  def look(call, args, kwargs, context):
+    if isinstance(context.module, codec_trunk.Block):
+      seen.append(context.module.dilation)
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(look):
+    jax.eval_shape(trunk.apply, {'params': params}, tokens)
+  assert seen == dilations
 
 
 def test_sizes():

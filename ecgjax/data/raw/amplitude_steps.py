@@ -53,7 +53,7 @@ class Phase(NamedTuple):
 
 
 def find_lattice(counts: np.ndarray) -> Lattice:
-  """The amplitude step of a recording.
+  """Finds the amplitude step of a recording.
 
   The histogram of values on a lattice of step q has a line at 1/q in its
   spectrum; the strongest line between steps of 1.5 and 50 counts is refined
@@ -109,12 +109,12 @@ def _share(values, weight, step, conversion) -> float:
 
 
 def multiples(counts: np.ndarray, step: int) -> float:
-  """Share of the samples that are multiples of `step`; chance is 1 / step."""
+  """Returns the share of multiples of `step`; chance is 1 / step."""
   return float((counts % step == 0).mean())
 
 
 def find_phase(counts: np.ndarray) -> Phase | None:
-  """A lattice of whole counts at one phase of the sampling alone.
+  """Finds a lattice of whole counts at one phase of the sampling alone.
 
   Args:
     counts: [T, C] whole numbers, leads that are not constant and do not
@@ -143,7 +143,7 @@ def find_phase(counts: np.ndarray) -> Phase | None:
 def spline_share(
   counts: np.ndarray, rate: float, source_rate: float, step: float
 ) -> float:
-  """How much of a recording is a cubic spline through coarse samples.
+  """Measures how much of a recording is a cubic spline through fewer samples.
 
   The samples at the source's rate are estimated by least squares, put on the
   lattice, joined by a cubic spline and compared; half a second at each end is

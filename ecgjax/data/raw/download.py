@@ -35,7 +35,7 @@ class Collection(NamedTuple):
   """A PhysioNet project.
 
   Attributes:
-    name: of the raw folder.
+    name: name of the raw folder.
     files: URL of its file tree, ending in '/'.
     archive: URL of a zip archive of everything; '' if there is none.
     max_bytes: more than this is not unpacked.

@@ -51,10 +51,10 @@ _DIAGNOSES = {
 
 
 def read_diagnoses(folder) -> dict[str, frozenset[str]]:
-  """Diagnoses as class names, those of `ecg.delineation.DEFINING`.
+  """Reads diagnoses as class names, those of `ecg.delineation.DEFINING`.
 
   Args:
-    folder: of LUDB, with `ludb.csv` and `data/`.
+    folder: root of LUDB, with `ludb.csv` and `data/`.
 
   Returns:
     Record name -> class names.
@@ -80,10 +80,10 @@ def read_diagnoses(folder) -> dict[str, frozenset[str]]:
 
 
 def read_events(path, lead: str) -> list[tuple[str, float, float]]:
-  """The waves that were marked in one lead of a recording.
+  """Reads the waves that were marked in one lead of a recording.
 
   Args:
-    path: of the record without suffix.
+    path: path of the record without suffix.
     lead: canonical name.
 
   Returns:

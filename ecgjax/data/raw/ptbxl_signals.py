@@ -11,15 +11,15 @@ SIGNALS = ('records100', 'records500', 'records500-unheld')
 
 
 def default_signal(rate: float) -> str:
-  """Which published signal ECGs of a rate are made from."""
+  """Returns the published signal from which ECGs of a rate are made."""
   return 'records100' if rate <= 100 else 'records500'
 
 
 def signal_of(name: str, rate: float, sources: Sequence[str]) -> str:
-  """Which signal of PTB-XL a data set holds; '' if none.
+  """Returns which signal of PTB-XL a data set holds; '' if none.
 
   Args:
-    name: of the data set.
+    name: module of the data set, e.g. 'ptbxl'.
     rate: Hz.
     sources: of its config; () means all, or the default.
   """
@@ -31,11 +31,11 @@ def signal_of(name: str, rate: float, sources: Sequence[str]) -> str:
 
 
 def signal_warning(trained: str, judged: str) -> str:
-  """One line where a model is judged on another signal than it learnt from.
+  """Returns a line of warning if a model is judged on another signal.
 
   Args:
-    trained: from `signal_of`.
-    judged: from `signal_of`.
+    trained: `signal_of` the data that a model was trained on.
+    judged: `signal_of` the data that it is evaluated on.
   """
   if not trained or not judged or trained == judged:
     return ''

@@ -24,7 +24,7 @@ def measure(
   baseline: np.ndarray,
   rate: float,
 ) -> dict:
-  """All facts of a recording of twelve leads.
+  """Measures all facts of a recording of twelve leads.
 
   Args:
     counts: [T, 12] int16 in the order of `leads.LEADS`,
@@ -53,7 +53,7 @@ def measure(
 
 
 def limb_facts(counts: np.ndarray, gain: np.ndarray) -> dict:
-  """Einthoven's and Goldberger's relations.
+  """Measures how well Einthoven's and Goldberger's relations hold.
 
   Args:
     counts: [T, 12], zero at zero millivolts.
@@ -85,7 +85,7 @@ def limb_facts(counts: np.ndarray, gain: np.ndarray) -> dict:
 
 
 def end_facts(counts: np.ndarray, rate: float) -> dict:
-  """How a recording begins and ends.
+  """Measures how a recording begins and ends.
 
   Returns:
     `held_start`, `held_end`: samples that equal the first or last in all
@@ -106,7 +106,7 @@ def end_facts(counts: np.ndarray, rate: float) -> dict:
 
 
 def flat_facts(counts: np.ndarray, rate: float) -> dict:
-  """Leads without signal.
+  """Finds leads without signal.
 
   Returns:
     `flat_leads`: names of the leads that never change; `quiet_leads`: of
@@ -124,7 +124,7 @@ def flat_facts(counts: np.ndarray, rate: float) -> dict:
 
 
 def offset_facts(counts: np.ndarray, microvolts: np.ndarray) -> dict:
-  """Offsets of the leads, and what they are to a normalisation.
+  """Measures offsets of the leads, and their share of the variance.
 
   Returns:
     `offset_uv`: largest |median| of a lead; `between_share`: share of the

@@ -21,7 +21,7 @@ _INVERSE = np.uint64(pow(int(_FACTOR), -1, 1 << 64))
 def landmarks(
   counts: np.ndarray, rate: float, seconds: float = SECONDS
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Windows of a recording that another copy of the signal would keep too.
+  """Returns windows of a recording that any copy of the signal keeps.
 
   The hash of a window is a polynomial in an odd factor, modulo 2 ** 64, of a
   weighted sum of the leads; windows in which that never changes are left out.
@@ -55,7 +55,7 @@ def landmarks(
 def candidates(
   found: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[tuple[str, str, int]]:
-  """Pairs of recordings with a common window.
+  """Returns pairs of recordings with a common window.
 
   Args:
     found: recording -> `landmarks`.
@@ -84,7 +84,7 @@ def candidates(
 
 
 def overlap(one: np.ndarray, other: np.ndarray, shift: int) -> int:
-  """Samples of the longest stretch in which two signals are equal.
+  """Measures the longest stretch in which two signals are equal, in samples.
 
   Args:
     one: [T, C] counts.
@@ -101,10 +101,10 @@ def overlap(one: np.ndarray, other: np.ndarray, shift: int) -> int:
 
 
 def repeated(pairs: Iterable[tuple[str, str, int]], read, rate_of) -> list:
-  """The candidates that hold, sample by sample.
+  """Returns the candidates that are equal sample by sample.
 
   Args:
-    pairs: from `candidates`.
+    pairs: what `candidates` returned.
     read: recording -> [T, C] counts.
     rate_of: recording -> Hz.
 

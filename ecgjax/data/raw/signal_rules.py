@@ -54,7 +54,7 @@ def _mains_basis(rate: float) -> np.ndarray:
 
 
 def mains(ecg: np.ndarray, rate: float) -> np.ndarray:
-  """Leads with mains hum and nothing else.
+  """Finds leads with mains hum and nothing else.
 
   Args:
     ecg: [N, C, T] int16.
@@ -83,7 +83,7 @@ def _mains_share(seconds, basis) -> np.ndarray:
 
 
 def spans(blocks, low, high) -> np.ndarray:
-  """Peak-to-peak values of the recorded samples, in units.
+  """Returns peak-to-peak values of the recorded samples, in units.
 
   Args:
     blocks: [N, C, blocks, width] int16, half seconds.
@@ -106,7 +106,7 @@ def spans(blocks, low, high) -> np.ndarray:
 
 
 def limited(ecg: np.ndarray, rate: float, low, high) -> np.ndarray:
-  """Leads that stay at the end of the range, or are cut off below it.
+  """Finds leads that stay at the end of the range, or are cut off below it.
 
   Args:
     ecg: [N, C, T] int16.
@@ -141,7 +141,7 @@ def _run_lengths(condition: np.ndarray) -> np.ndarray:
 
 
 def flat(ecg, rate: float, gain, blocks, span) -> np.ndarray:
-  """Leads with a standard deviation under 1 uV for over a second.
+  """Finds leads with a standard deviation under 1 uV for over a second.
 
   Only leads with a quiet half second are looked at sample by sample: a window
   of n samples with deviation s has no span over 2 sqrt(n) s, and no part of
@@ -176,7 +176,7 @@ def flat(ecg, rate: float, gain, blocks, span) -> np.ndarray:
 
 
 def held_samples(ecg: np.ndarray) -> int:
-  """Samples at the end of [T, C] that equal the last one in every lead.
+  """Counts samples at the end of [T, C] that equal the last in every lead.
 
   At least 1; T where nothing ever changes.
   """
@@ -185,7 +185,7 @@ def held_samples(ecg: np.ndarray) -> int:
 
 
 def copied(ecg, low, high) -> np.ndarray:
-  """Leads that equal another one, sample by sample.
+  """Finds leads that equal another one, sample by sample.
 
   Args:
     ecg: [N, C, T] int16.
@@ -210,7 +210,7 @@ def levels(ecg: np.ndarray) -> np.ndarray:
 
 
 def settled(ecg, rate: float, gain, span) -> np.ndarray:
-  """First sample after a recorder's start, where that can be told.
+  """Returns the first sample after a recorder's start, where it can be told.
 
   Some CODE-15 records jump by 10 mV in their first samples and need half a
   second to come back: half of their variance. That is told by a lead that

@@ -13,15 +13,15 @@ _LAST = 6  # samples whose difference is told one by one
 
 
 def delay_ms(slow: np.ndarray, fast: np.ndarray, rate: float, ratio: int):
-  """How much earlier the features of `slow` appear, milliseconds.
+  """Measures by how many milliseconds the features of `slow` are early.
 
   From the slope of the phase of the cross spectrum, weighted by its size.
 
   Args:
     slow: [T, C].
     fast: [ratio T, C], the first samples coincide.
-    rate: of `slow`, Hz.
-    ratio: of the rates.
+    rate: sampling rate of `slow`, Hz.
+    ratio: rate of the fast signal over that of the slow one.
 
   Returns:
     A number; positive where sample k of `slow` is the signal at a later time
@@ -57,7 +57,7 @@ def conversions(fast: np.ndarray, ratio: int) -> dict[str, np.ndarray]:
 def compare(
   slow: np.ndarray, fast: np.ndarray, ours: np.ndarray, rate: float
 ) -> dict:
-  """Differences of the two versions of a recording.
+  """Measures the differences of two versions of a recording.
 
   Args:
     slow: [T, 12] microvolts at `rate` Hz, as published.

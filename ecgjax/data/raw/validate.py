@@ -73,7 +73,7 @@ ANY = Rules()
 
 
 class Accepted(NamedTuple):
-  """A recording that is used.
+  """A recording that is used, with its remarks.
 
   Attributes:
     residual: limb-lead residual (95th percentile over time of the largest
@@ -110,10 +110,10 @@ _TOGETHER = 1 << 18
 
 
 def check(recording: Recording, rules: Rules = ANY) -> Accepted:
-  """Accepts a recording or raises.
+  """Returns an accepted recording or raises `BadRecord`.
 
   Args:
-    recording: as read, before resampling.
+    recording: the recording as it was read, before resampling.
     rules: what its corpus promises.
 
   Raises:

@@ -124,7 +124,7 @@ class GeneratedEcgs(builder_lib.EcgBuilder):
       yield entry, result
 
   def _finish(self):
-    """Nothing is rejected here; what was is among the facts."""
+    """Reports nothing: `generated.json` says what was rejected."""
 
   def _example(self, entry, result):
     child = self._children[entry.record_id]

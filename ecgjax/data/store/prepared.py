@@ -147,7 +147,7 @@ def _check_same(builder, raw_dir: str):
 
 @contextlib.contextmanager
 def _lock(builder):
-  """Holds the right to build this data set in this data_dir."""
+  """Lock by which one process at a time builds a data set in a data_dir."""
   root = pathlib.Path(builder.data_dir_root)
   path = root / f'.{builder.name}-{builder.builder_config.name}.lock'
   made, file = not root.exists(), None
@@ -181,7 +181,7 @@ def _locked(path: pathlib.Path):
 
 @contextlib.contextmanager
 def _quiet():
-  """Keeps what TensorFlow says about its doings off the terminal."""
+  """Silences TensorFlow's log messages on the terminal."""
   from absl import logging
 
   # Read when TensorFlow is imported. It announces oneDNN at any log level, and
