@@ -1,34 +1,45 @@
-"""Restored or just trained encoders, judged once on the test split."""
+"""A model judged once: at the end of its training, or by `--mode=eval`.
 
-import functools
+Named evaluators (files of `ecgjax.evaluators`) look at the model; what they
+find is put together and published here. A training run names those of its
+method and those of `config.evaluators`, `--mode=eval` the latter and those of
+`config.evaluation`, on any prepared data set: it is read as the model's input
+contract says, so that `config.data` leaves rate, length, leads and
+normalisation open (0 or empty) or repeats them. A data set stored at another
+rate is built, or asked for, at the model's rate.
+"""
+
 import logging
 import pathlib
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from ecgjax.config import identity
+from ecgjax.config import check as config_check
+from ecgjax.config import identity, to_json
 from ecgjax.data.batches import extra, run_data
+from ecgjax.data.raw import ptbxl_signals
+from ecgjax.data.store import leakage, prepared
 from ecgjax.ecg.contract import InputContract, to_model_input
-from ecgjax.evaluators import codec, unlabelled
-from ecgjax.evaluators import identity as identity_lib
-from ecgjax.evaluators.arms import compare_arms, probe_scores
-from ecgjax.methods import supervised
+from ecgjax.ecg.leads import canonical
+from ecgjax.evaluators import arms, named
+from ecgjax.evaluators.run import Run
 from ecgjax.metrics import metrics
 from ecgjax.metrics.compare_arms import BASELINE
-from ecgjax.model import Model, outputs, over_split
-from ecgjax.report import page, tables
-from ecgjax.report.results import (
-  assemble,
-  describe_device,
-  write,
-  write_predictions,
-)
+from ecgjax.model import Model, load, over_split, untrained
+from ecgjax.report import results as results_lib
+from ecgjax.report.ending import Ending, publish
+from ecgjax.report.finding import Finding
+from ecgjax.report.page import Section
 from ecgjax.runtime.resolve import choose
 from ecgjax.training import metric_writers
+from ecgjax.training.workdir import first_difference
 
 logger = logging.getLogger(__name__)
+# What results hold where there are no labels.
+_NO_ARMS = {'metrics': {}, 'per_class': {}, 'arms': {}, 'differences': {}}
 
 
 def validation_metrics(method) -> tuple[str, ...]:
@@ -83,8 +94,50 @@ def make_validate(method, contract: InputContract, split, batches):
   return validate
 
 
+def choose_evaluators(config, model: Model, own: Sequence[str] = ()) -> tuple:
+  """Evaluators of a config, and their options; opens no data.
+
+  Args:
+    config: of a run or of an evaluation.
+    model: with weights and classes or, before training, without.
+    own: evaluators of its method, for a run with labels.
+
+  Returns:
+    Their names, and the options of all of them.
+
+  Raises:
+    ValueError: if there is no such evaluator, or one refuses the model.
+  """
+  fields, trained = config.get('evaluation', {}), model.config
+  first = ('arms', *own) if config.data.task else ('unlabelled',)
+  names = named.choose(fields, config.evaluators, first)
+  options = named.options(names, trained.get(trained.method, {}), fields)
+  named.check(names, options, model)
+  return names, options
+
+
+def conclude(run: Run, found: Finding) -> tuple[dict, Ending]:
+  """Compares all arms on the labels, once.
+
+  Returns:
+    The parts of `compare_arms.evaluate_arms` and all fields that were found;
+    and the ending, whose results are still to be assembled.
+  """
+  evaluation, predictions = dict(_NO_ARMS), None
+  sections = [*found.sections]
+  if found.arms:
+    arm = arms.under_test(run)
+    evaluation, predictions = arms.compare(
+      found.arms, run.data.labelled, arm, run.draws, found.comparisons
+    )
+    sections.append(arms.errors_section(run.data, predictions, arm))
+  evaluation['metrics'] = {**evaluation['metrics'], **found.metrics}
+  ending = Ending({}, predictions, sections, found.tables)
+  return {**evaluation, **found.fields}, ending
+
+
 def evaluate_run(config, trained, data, workdir) -> dict:
-  """Probes or scores a trained run on the test split, once.
+  """Judges a trained run on the test split, once.
 
   Args:
     config: of the run.
@@ -98,152 +151,210 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   """
   started = time.monotonic()
   model = choose_model(config, trained)
-  if not config.data.task:
-    known = facts(config, trained, data, 'validation', model)
-    return unlabelled.evaluate_unlabelled(
-      trained.checkpointer.metadata(model.step)['metrics']['validation_loss'],
-      known | {'wall_seconds': trained.wall_seconds},
-      pathlib.Path(workdir),
-    )
-  splits = data.labelled
-  models = {'random': trained.initial, 'trained': model}
-  if config.init_from:
+  models = {'model': model, 'untrained': trained.initial}
+  probed = {BASELINE: 'untrained'}
+  if not model.class_names:
+    probed['probe'] = 'model'
+  if config.init_from:  # is going on worth anything?
     models['pretrained'] = trained.start
-  said = {
-    name: {split: over_split(m, d, name) for split, d in splits.items()}
-    for name, m in models.items()
-  }
-  probe = lambda name: probe_scores(
+    probed['probe' if model.class_names else 'start_probe'] = 'pretrained'
+  names, options = choose_evaluators(config, model, model.method.evaluators)
+  run = Run(
+    models,
+    data,
+    probed,
+    options,
     config.probe.recipe,
-    *(said[name][split].features for split in run_data.SPLITS),
-    splits,
+    config.bootstrap_draws,
+    trained.checkpointer.metadata(model.step)['metrics'],
   )
-  scores = {BASELINE: probe('random')}
-  arm = 'probe'
-  if said['trained']['test'].probabilities is None:
-    scores['probe'] = probe('trained')
-    if config.init_from:  # is going on worth anything?
-      scores['start_probe'] = probe('pretrained')
-  else:
-    arm = supervised.arm(config)
-    if config.init_from:
-      scores['probe'] = probe('pretrained')
-    last = said['trained']
-    scores[arm] = last['validation'].probabilities, last['test'].probabilities
-  coded = codec.NOTHING
-  if 'vqvae' in config:
-    coded = codec.evaluate_codec(
-      config,
-      model.contract,
-      functools.partial(outputs, model),
-      codec.make_decode(config, model),
-      data,
-    )
-  evaluation, predictions = compare_arms(
-    config, scores | coded.arms, splits, arm, coded.comparisons
-  )
-  evaluation['metrics'] |= coded.metrics
-  if 'longitudinal' in config:
-    evaluation['identity'] = identity_lib.evaluate_identity(
-      {
-        arm: {split: said[name][split].features for split in splits}
-        for arm, name in (
-          (identity_lib.BASELINE, 'random'),
-          (identity_lib.METHOD, 'trained'),
-        )
-      },
-      data,
-      gap_edges=config.longitudinal.gap_edges,
-      draws=config.bootstrap_draws,
-    )
-    evaluation['metrics'] |= identity_lib.headline(evaluation['identity'])
-  results = assemble(
+  found = named.find(names, run)
+  evaluation, ending = conclude(run, found)
+  results = results_lib.assemble(
     evaluation,
-    **coded.fields,
-    protocol=config.probe.recipe,
-    **facts(config, trained, data, 'test', model),
+    **facts(config, run, 'test' if config.data.task else 'validation'),
+    protocol=config.probe.recipe if config.data.task else 'no labels',
+    examples_per_second=trained.examples_per_second,
     wall_seconds=trained.wall_seconds + time.monotonic() - started,
+    num_parameters=sum(x.size for x in jax.tree.leaves(model.params)),
+    **({'generated': extra.describe(config)} if config.data.extra else {}),
   )
-  if config.data.extra:
-    results['generated'] = extra.describe(config)
-  publish(workdir, results, predictions, data, arm, coded.sections)
-  return results
+  workdir = pathlib.Path(workdir)
+  history = metric_writers.read_metrics(workdir / 'metrics.jsonl')
+  return publish(
+    workdir / 'results.json', ending._replace(results=results, history=history)
+  )
 
 
-def facts(config, trained, data, split: str, model: Model) -> dict:
-  """Fields of the results of a run that no evaluation has to find out."""
-  evaluated = data.labelled[split]
+def facts(config, run: Run, split: str) -> dict:
+  """Fields of the results that no evaluator has to find out."""
+  evaluated, trained = run.data.labelled[split], run.model.config
   return {
-    'method': config.method,
+    'method': trained.method,
     'dataset': config.data.name,
     'split': split,
-    'seed': config.seed,
-    'step': model.step,
+    'seed': trained.seed,
+    'step': run.model.step,
     'num_examples': len(evaluated),
     'num_patients': len(np.unique(evaluated.columns['patient'])),
     'hashes': {
-      'split': data.split_hash,
-      'manifest': data.manifest_hash,
-      'checkpoint': model.digest,
+      'split': run.data.split_hash,
+      'manifest': run.data.manifest_hash,
+      'checkpoint': run.model.digest,
     },
-    'device': describe_device(),
-    'examples_per_second': trained.examples_per_second,
-    'synthetic': data.synthetic,
+    'device': results_lib.describe_device(),
+    'synthetic': run.data.synthetic,
     'leak_allowed': bool(config.data.allow_leak),
     'config': identity(config),
-    'num_parameters': sum(x.size for x in jax.tree.leaves(model.params)),
   }
 
 
-def publish(workdir, results, predictions, data, arm: str, sections=()) -> None:
-  """Writes predictions, report and, last, the results; prints the result."""
-  workdir = pathlib.Path(workdir)
-  test = data.labelled['test']
-  mistakes = page.confident_errors(
-    predictions['labels'],
-    predictions['arms'][arm],
-    predictions['thresholds'][arm],
-    label_mask=predictions['label_mask'],
+def evaluate_checkpoint(config, workdir) -> dict | None:
+  """Judges `config.init_from` on `config.data`, once.
+
+  Args:
+    config: from `configs/evaluate.py`.
+    workdir: folder for `eval_<dataset>.json`, `.html` and `.npz`.
+
+  Returns:
+    The results; None on all processes but the first.
+
+  Raises:
+    ValueError: if the model and the data set do not fit, or the file is that
+      of another evaluation; nothing is written.
+  """
+  started = time.monotonic()
+  if jax.process_index():
+    return None
+  config_check.check(config, 'eval')
+  run_data.require_task(config)
+  if not config.init_from:
+    raise ValueError('--config.init_from names no run to evaluate')
+  model = load(config.init_from)
+  config = complete(config, model.contract)
+  path = pathlib.Path(workdir) / f'eval_{config.data.name}.json'
+  finished = read_finished(path, config, model.digest)
+  if finished:
+    logger.info('This evaluation is finished; see %s', path)
+    return finished
+  names, options = choose_evaluators(config, model)
+  data = run_data.open_data(config)
+  audit = audit_training_data(config, model, data.builder)
+  run = Run(
+    {'untrained': untrained(model), 'model': model},
+    data,
+    {BASELINE: 'untrained', 'probe': 'model'},
+    options,
+    config.probe.recipe,
+    config.bootstrap_draws,
   )
-  load = lambda row: run_data.load_recording(data, 'test', test.record_ids[row])
-  errors = page.errors_section(mistakes, test.class_names, load)
-  write_predictions(workdir / 'predictions.npz', **predictions)
-  page.write_report(
-    workdir / 'report.html',
-    results,
-    predictions=predictions,
-    history=metric_writers.read_metrics(workdir / 'metrics.jsonl'),
-    sections=[*sections, errors],
+  found = named.find(names, run)
+  evaluation, ending = conclude(run, found)
+  warning = warn_of_signal(config, model)
+  if warning:
+    evaluation['signal_warning'] = warning
+    ending.sections.append(Section('Another signal of PTB-XL', [warning]))
+  results = results_lib.assemble(
+    evaluation,
+    **facts(config, run, 'test'),
+    protocol=config.probe.recipe,
+    examples_per_second=run.examples_per_second,
+    wall_seconds=time.monotonic() - started,
+    leakage_audit=audit,
+    contract=model.contract.to_json(),
+    trained_on={
+      'dataset': model.config.data.name,
+      'task': model.config.data.task,
+      'class_names': list(model.class_names),
+    },
+    dropped={name: split.dropped for name, split in data.labelled.items()},
   )
-  write(workdir / 'results.json', results)
-  logger.info('%s', summary(results))
-  logger.info('Results: %s', workdir / 'results.json')
-  logger.info('Report:  %s', workdir / 'report.html')
+  title = (
+    f'{results["method"]} on {results["dataset"]}, as trained on '
+    f'{results["trained_on"]["dataset"]}'
+  )
+  return publish(path, ending._replace(results=results, title=title))
 
 
-def summary(results: dict) -> str:
-  """The headline of a result: arms and differences with intervals."""
-  kind = 'SYNTHETIC ECGs' if results['synthetic'] else 'ECGs'
-  headline = 'macro_auroc'
-  if results['metrics'][headline]['value'] is None:
-    headline = 'macro_auroc_all'
-  lines = [
-    f'Test {headline} of {results["num_examples"]} {kind} of '
-    f'{results["num_patients"]} patients, 95 % intervals over '
-    f'{tables.resampled(results["bootstrap"])}:'
-  ]
-  for name, arm in results['arms'].items():
-    lines.append(f'  {name:24} {tables.cell(arm["metrics"][headline])}')
-  for name, row in results['differences'].items():
-    lines.append(f'  {name:24} {tables.difference_cell(row[headline])}')
-  lines += [
-    f'  {name:24} {tables.cell(entry)}'
-    for name, entry in results['metrics'].items()
-    if not name.startswith('macro_')
-  ]
-  if 'identity' in results:
-    lines += [t.markdown() for t in tables.identity_tables(results['identity'])]
-  return '\n'.join(lines)
+def complete(config, contract: InputContract):
+  """The config with the input contract's values where it leaves them open.
+
+  Raises:
+    ValueError: if it asks for another value; names the field.
+  """
+  completed = config.copy_and_resolve_references()
+  for field in ('rate', 'length', 'leads', 'normalisation'):
+    wanted, trained = config.data[field], getattr(contract, field)
+    if field == 'leads':
+      wanted = tuple(canonical(name) for name in wanted)
+    if wanted and wanted != trained:
+      raise ValueError(
+        f'config.data.{field} is {wanted}; the model was trained with {trained}'
+        ' and cannot be judged on anything else; leave the field out'
+      )
+    completed.data[field] = trained
+  return completed.lock()
+
+
+def read_finished(path: pathlib.Path, config, digest: str) -> dict | None:
+  """Results of this evaluation if there are any.
+
+  Raises:
+    ValueError: if they are those of another config or checkpoint.
+  """
+  if not path.is_file():
+    return None
+  results = results_lib.read(path)
+  difference = first_difference(results['config'], to_json(config))
+  if not difference and results['hashes']['checkpoint'] != digest:
+    difference = f'step {results["step"]} of the run was evaluated there'
+  if difference:
+    raise ValueError(
+      f'{path} belongs to another evaluation ({difference}); choose another '
+      '--workdir'
+    )
+  return results
+
+
+def audit_training_data(config, model, builder) -> str:
+  """Looks for test patients in the data that the model was trained on.
+
+  Returns:
+    What was compared, for the results.
+
+  Raises:
+    leakage.Leak: unless `config.data.allow_leak`.
+  """
+  data = model.config.data
+  options = {
+    key: data[key]
+    for key in ('size', 'sources', 'labels_csv', 'ptbxl_csv')
+    if data.get(key)
+  }
+  trained_on = prepared.make_builder(data.name, data.dir, data.rate, **options)
+  if not (trained_on.data_path / 'dataset_info.json').exists():
+    logger.warning(
+      'The training data of the model (%s) are not on this machine; whether '
+      'it has seen test patients is not checked',
+      data.name,
+    )
+    return f'not done: training data {data.name} not on this machine'
+  if trained_on.data_path == builder.data_path:
+    return f'splits of {builder.info.full_name}, also the training data'
+  leakage.audit(trained_on, builder, allow=config.data.allow_leak)
+  return f'{trained_on.info.full_name} against {builder.info.full_name}'
+
+
+def warn_of_signal(config, model) -> str:
+  """Logs and returns why figures may suffer from PTB-XL's two signals."""
+  trained, judged = (
+    ptbxl_signals.signal_of(data.name, data.rate, data.get('sources', ()))
+    for data in (model.config.data, config.data)
+  )
+  warning = ptbxl_signals.signal_warning(trained, judged)
+  if warning:
+    logger.warning('%s', warning)
+  return warning
 
 
 def choose_model(config, trained) -> Model:

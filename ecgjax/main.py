@@ -9,7 +9,7 @@ from ecgjax.runtime import console, process
 MODES = {
   # mode: module and function, called with (config, workdir)
   'train': ('ecgjax.train', 'train_and_evaluate'),
-  'eval': ('ecgjax.evaluate_checkpoint', 'evaluate_checkpoint'),
+  'eval': ('ecgjax.evaluate', 'evaluate_checkpoint'),
   'study': ('ecgjax.studies.run', 'run_study'),
   'generate': ('ecgjax.generation.generate', 'generate'),
 }

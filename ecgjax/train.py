@@ -72,7 +72,11 @@ def train_and_evaluate(config, workdir) -> dict | None:
   if finished:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
-  make_method(config)  # mistakes come before the work of a data set
+  method = make_method(config)  # mistakes come before the work of a data set
+  contract = InputContract.from_config(config)
+  evaluate.choose_evaluators(
+    config, Model(method, contract, {}, {}, config=config), method.evaluators
+  )
   data = processes.on_all(lambda: run_data.open_data(config))
   trained = train_on(config, workdir, data)
   # The others wait: JAX ends all of them if one leaves long before another.

@@ -184,7 +184,7 @@ def test_sizes():
 CEILINGS = {
   'functions over 60 lines': 13,
   'functions that take the whole config': 123,
-  'switches on a method': 13,
+  'switches on a method': 9,
   'aliases': 14,
 }
 

@@ -14,6 +14,8 @@ from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import evaluate, train
 from ecgjax import model as model_lib
+from ecgjax.evaluators import arms
+from ecgjax.evaluators import run as run_lib
 from ecgjax.methods import method as method_lib
 from ecgjax.methods import supervised
 from ecgjax.metrics import metrics, probe
@@ -52,10 +54,7 @@ def test_thresholds_are_of_validation_and_scores_of_test(splits):
     arm: (rng.random((40, 2)), rng.random((40, 2)))
     for arm in ('random_probe', 'probe')
   }
-  config = config_of(lcd_config, bootstrap_draws=40)
-  evaluation, predictions = evaluate.compare_arms(
-    config, scores, splits, 'probe'
-  )
+  evaluation, predictions = arms.compare(scores, splits, 'probe', draws=40)
   val, test = splits['validation'].columns, splits['test'].columns
   for arm, (validation, tested) in scores.items():
     np.testing.assert_array_equal(predictions['arms'][arm], tested)
@@ -91,7 +90,7 @@ def test_a_probe_is_fitted_on_train_and_chosen_on_validation(splits):
     name: rng.normal(size=(40, 5)) + split.columns['label'][:, :1]
     for name, split in splits.items()
   }
-  found = evaluate.probe_scores(
+  found = arms.probe_scores(
     'standardised_lr', *(features[name] for name in PARTS), splits
   )
   train_columns, val = (splits[n].columns for n in ('train', 'validation'))
@@ -130,40 +129,53 @@ def test_predictions_are_in_stored_order_without_padding(monkeypatch):
 
 
 @pytest.fixture
-def judged(monkeypatch, splits):
+def judged(monkeypatch, splits, tmp_path):
   """`evaluate_run` on names; returns (config, classifier?) -> its scores."""
 
   def judged(config, classifier):
+    def named(name):
+      classes = ('b', 'a') if classifier else ()
+      return model_lib.Model(
+        types.SimpleNamespace(evaluators=()), None, np.array(name), {}, classes,
+        config=config,
+      )  # fmt: skip
+
     def over_split(model, split, name=''):
-      scores = f'p({model}, {split.name})' if classifier else None
-      return model_lib.Outputs(f'{model} {split.name}', scores)
+      said = [f'{x}({model.params}, {split.name})' for x in model.class_names]
+      return model_lib.Outputs(
+        f'{model.params} {split.name}', np.array([said]) if classifier else None
+      )
 
     seen = {}
 
-    def compare_arms(config, scores, splits, arm, also=()):
+    def compare(scores, splits, arm, draws, also=()):
       seen.update(scores=scores, arm=arm, splits=splits)
+      assert draws == config.bootstrap_draws
       return {'metrics': {}}, {}
 
-    monkeypatch.setattr(evaluate, 'over_split', over_split)
+    monkeypatch.setattr(run_lib, 'over_split', over_split)
     monkeypatch.setattr(
-      evaluate, 'probe_scores',
+      run_lib, 'probe_scores',
       lambda recipe, train, val, test, splits: (train, val, test),
     )  # fmt: skip
-    monkeypatch.setattr(evaluate, 'compare_arms', compare_arms)
-    monkeypatch.setattr(evaluate, 'choose_model', lambda *_: 'chosen')
+    monkeypatch.setattr(arms, 'compare', compare)
+    monkeypatch.setattr(arms, 'errors_section', lambda *_: None)
+    monkeypatch.setattr(evaluate, 'choose_model', lambda *_: named('chosen'))
     monkeypatch.setattr(evaluate, 'publish', lambda *_: None)
 
-    def facts(config, trained, data, split, model):
-      seen.update(split=split, model=model)
+    def facts(config, run, split):
+      seen.update(split=split, model=run.model.params)
       return {}
 
     monkeypatch.setattr(evaluate, 'facts', facts)
-    monkeypatch.setattr(evaluate, 'assemble', lambda *_, **__: {})
+    monkeypatch.setattr(evaluate.results_lib, 'assemble', lambda *_, **__: {})
     data = types.SimpleNamespace(labelled=splits)
+    saver = types.SimpleNamespace(metadata=lambda step: {'metrics': {}})
     trained = types.SimpleNamespace(
-      initial='initial', model='last', start='start', wall_seconds=0
-    )
-    evaluate.evaluate_run(config, trained, data, None)
+      initial=named('initial'), model=named('last'), start=named('start'),
+      wall_seconds=0, examples_per_second=1.0, checkpointer=saver,
+    )  # fmt: skip
+    evaluate.evaluate_run(config, trained, data, tmp_path)
     assert (seen['split'], seen['model']) == ('test', 'chosen')
     assert seen['splits'] is splits
     return seen
@@ -184,14 +196,21 @@ def test_arms_of_a_pretraining_are_random_and_trained(judged):
 
 
 def test_arms_of_a_classifier_are_its_own_scores(judged):
-  scores = ('p(chosen, validation)', 'p(chosen, test)')
+  """In the order of the task's classes, which the classifier knows as b, a."""
+
+  def own(seen, arm):
+    return [part.tolist() for part in seen['scores'].pop(arm)]
+
+  scores = [
+    [[f'{x}(chosen, {part})' for x in 'ab']] for part in ('validation', 'test')
+  ]
   seen = judged(config_of(supervised_config), True)
-  assert seen['arm'] == 'scratch'
-  assert seen['scores'] == {'random_probe': of('initial'), 'scratch': scores}
+  assert seen['arm'] == 'scratch' and own(seen, 'scratch') == scores
+  assert seen['scores'] == {'random_probe': of('initial')}
   seen = judged(config_of(supervised_config, init_from='run'), True)
-  assert seen['arm'] == 'finetune'
+  assert seen['arm'] == 'finetune' and own(seen, 'finetune') == scores
   assert seen['scores'] == {
-    'random_probe': of('initial'), 'probe': of('start'), 'finetune': scores,
+    'random_probe': of('initial'), 'probe': of('start'),
   }  # fmt: skip
 
 

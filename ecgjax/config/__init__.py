@@ -103,6 +103,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.evaluate_checkpoint = 'last'  # or 'best'
   config.probe = ml_collections.ConfigDict()
   config.probe.recipe = 'standardised_lr'  # or 'reference' (LCD's own)
+  config.evaluators = ()  # further files of ecgjax/evaluators
   config.bootstrap_draws = 2000
   return config
 
@@ -243,7 +244,7 @@ def image_options() -> dict:
 
 
 def evaluation_options() -> dict:
-  """Defaults of `config.evaluation`, see `ecgjax.evaluate_checkpoint`."""
+  """Defaults of `config.evaluation`, see `ecgjax.evaluate`."""
   return {
     'reduced_leads': False,  # every lead, every pair: 37 conditions of 8 leads
     'readers_csv': '',  # doctors' labels, see evaluators/human_readers.py
@@ -377,4 +378,9 @@ def from_json(fields: dict) -> ml_collections.ConfigDict:
       return {k: tuples(v) for k, v in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-  return ml_collections.ConfigDict(tuples(fields)).lock()
+  return ml_collections.ConfigDict(tuples(complete(fields))).lock()
+
+
+def complete(fields: dict) -> dict:
+  """A config as JSON, with what older versions lacked."""
+  return {'evaluators': []} | fields

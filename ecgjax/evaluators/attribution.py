@@ -25,9 +25,14 @@ from ecgjax.metrics import attribution
 from ecgjax.model import Model, load
 from ecgjax.report import attribution as attribution_report
 from ecgjax.report import page
+from ecgjax.report.finding import Finding
 from ecgjax.simulator import simulator
 
 logger = logging.getLogger(__name__)
+OPTIONS = {
+  'ludb_dir': '',  # LUDB's folder, to measure it on delineated waves
+  'compare_with': '',  # a run of the same task, e.g. from scratch
+}
 TITLES = {
   'simulator': 'Simulated ECGs',
   'ludb': 'LUDB, delineated by cardiologists',
@@ -38,62 +43,55 @@ _MAX_PICTURES = 4
 _SMOOTHING = 0.04  # seconds, in the plots only
 
 
-def check(config, model: Model) -> Model | None:
-  """Refuses what cannot be done before any work; restores `compare_with`.
+def check(options, model: Model) -> None:
+  """Refuses what cannot be done, before any work.
+
+  Args:
+    options: see `OPTIONS`.
+    model: under test; one that is still to be trained has no classes yet.
 
   Raises:
     ValueError: names the field.
   """
-  options = config.evaluation
-  if not options.attribution:
-    for field in ('ludb_dir', 'compare_with'):
-      if options[field]:
-        raise ValueError(
-          f'config.evaluation.{field} needs config.evaluation.attribution=True'
-        )
-    return None
-  if not model.class_names:
+  if model.method.logits_loss is None:
     raise ValueError(
       'config.evaluation.attribution: the checkpoint has no classifier; '
       'fine-tune it first (configs/supervised.py)'
     )
-  if options.ludb_dir:
-    ludb_waves.read_diagnoses(options.ludb_dir)
-  if not options.compare_with:
-    return None
-  other = load(options.compare_with)
+  if options['ludb_dir']:
+    ludb_waves.read_diagnoses(options['ludb_dir'])
+  if options['compare_with']:
+    _load_other(options['compare_with'], model)
+
+
+def _load_other(folder, model: Model) -> Model:
+  other = load(folder)
   for field in ('contract', 'class_names'):
     mine, theirs = getattr(model, field), getattr(other, field)
-    if mine != theirs:
+    if mine and mine != theirs:
       raise ValueError(
         f'config.evaluation.compare_with: its {field} is {theirs}, that of '
-        f'config.init_from {mine}; only models of one task can be compared'
+        f'the model {mine}; only models of one task can be compared'
       )
   return other
 
 
-def evaluate_attribution(config, model, other, data, probabilities):
-  """Measures and draws the attributions of a classifier.
-
-  Args:
-    config: of the evaluation.
-    model: restored, with a classifier.
-    other: to compare it with, or None.
-    data: `sources.Data` of the evaluation; its test ECGs are drawn.
-    probabilities: [N, K] of the model on the test split.
-
-  Returns:
-    Part of the results (`ludb`, `simulator`), and the report's section.
-  """
-  models = {'model': model} | ({'other': other} if other else {})
-  shares = measure_shares(models, config.evaluation.ludb_dir)
-  models = {name: attributor(one) for name, one in models.items()}
+def evaluate(run) -> Finding:
+  """Attributions of the classifier: shares inside the waves, and pictures."""
+  model, folder = run.model, run.options['compare_with']
+  models = {'model': model}
+  if folder:
+    models['other'] = _load_other(folder, model)
   part = {
-    name: attribution.measure([found], tuple(models), config.bootstrap_draws)
-    for name, found in shares.items()
+    name: attribution.measure([found], tuple(models), run.draws)
+    for name, found in measure_shares(models, run.options['ludb_dir']).items()
   }
-  pictures = draw(model, models['model'], data, probabilities)
-  return part, attribution_report.section(part, TITLES, pictures)
+  said = run.outputs('model', 'test').probabilities
+  pictures = draw(model, attributor(model), run.data, said)
+  return Finding(
+    fields={'attribution': part},
+    sections=[attribution_report.section(part, TITLES, pictures)],
+  )
 
 
 def measure_shares(models: Mapping[str, Model], ludb_dir) -> dict:

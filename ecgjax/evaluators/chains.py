@@ -14,11 +14,35 @@ import numpy as np
 
 from ecgjax.data.store import records
 from ecgjax.metrics import bootstrap, compare_arms
+from ecgjax.metrics.probe import standardised_lr
 from ecgjax.report import page, tables
+from ecgjax.report.finding import Finding
 
 SOURCE = 'source'  # the choice that needs no table
 _LEAST = {'train': 10, 'validation': 2, 'test': 2}  # records of a chain
 _METRICS = ('macro_auroc', 'macro_auroc_all')
+OPTIONS = {'chains': ''}  # '': `SOURCE`; or FILE:COLUMN
+
+
+def check_data(options, data) -> None:
+  """Raises a ValueError where there are not two chains to tell apart."""
+  find_chains(options['chains'] or SOURCE, data)
+
+
+def evaluate(run) -> Finding:
+  """Probes of the frozen features, before and after training, for the chain."""
+  choice = run.options['chains'] or SOURCE
+  part = evaluate_chains(
+    {
+      compare_arms.BASELINE: run.features('untrained'),
+      'probe': run.features('model'),
+    },
+    find_chains(choice, run.data),
+    run.data.labelled['test'].columns['patient'],
+    standardised_lr,
+    run.draws,
+  )
+  return Finding(fields={'chains': part}, sections=[section(part, choice)])
 
 
 def read_chains(choice: str) -> dict[str, str]:
@@ -53,14 +77,12 @@ def find_chains(choice: str, data) -> dict[str, list[str]]:
   """Split -> chain of its labelled records, '' unknown.
 
   Args:
-    choice: '' for nothing, `SOURCE`, or see `read_chains`.
+    choice: `SOURCE`, or see `read_chains`.
     data: `data.batches.run_data.Data`.
 
   Raises:
     ValueError: if there are not two chains to tell apart.
   """
-  if not choice:
-    return {}
   known = {} if choice == SOURCE else read_chains(choice)
   found = {}
   for name, split in data.labelled.items():

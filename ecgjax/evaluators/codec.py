@@ -6,7 +6,6 @@ to the report.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,51 +21,31 @@ from ecgjax.metrics import page_errors, reconstruction
 from ecgjax.model import BATCH_SIZE, Model, load, make_untrained, outputs
 from ecgjax.models.codec import make_codec
 from ecgjax.report import codec_tables
+from ecgjax.report.finding import Finding
 from ecgjax.report.page import Picture, Section
 
-
-class Finding(NamedTuple):
-  """What the evaluation of a codec adds to that of its features.
-
-  Attributes:
-    metrics: name -> {'value', 'ci95'}, beside those of the labels.
-    fields: further fields of `results.json`.
-    arms: arm -> (validation, test) probabilities, see
-      `arms.compare_arms`.
-    comparisons: pairs of arms.
-    sections: of the report.
-  """
-
-  metrics: dict
-  fields: dict
-  arms: dict
-  comparisons: tuple[tuple[str, str], ...]
-  sections: list[Section]
+# Work folder of an encoder that judges reconstructions; '': LCD's encoder
+# before training.
+OPTIONS = {'judge': ''}
 
 
-NOTHING = Finding({}, {}, {}, (), [])
+def check(options, model: Model) -> None:
+  """Raises a ValueError where the judge does not fit the codec."""
+  if options['judge']:
+    make_judge(options['judge'], model.contract)
 
 
-def evaluate_codec(
-  config, contract, predict: Callable, decode: Callable, data
-) -> Finding:
-  """Quality of a codec on the test split: of signals, or of pages.
-
-  Args:
-    config: of the run.
-    contract: its input contract.
-    predict: batch -> `reconstruction` and `indices`.
-    decode: from `make_decode`; of signals only.
-    data: `data.batches.run_data.Data` of the run.
-  """
-  if 'image' in config:
-    return evaluate_pages(config, contract, predict, data)
-  return evaluate_signals(config, contract, predict, decode, data)
+def evaluate(run) -> Finding:
+  """Quality of a codec on the test split: of signals, or of pages."""
+  test = _code(run.model, run.data.labelled['test'])
+  if test.reconstruction.dtype == np.uint8:  # ink
+    return evaluate_pages(run, test)
+  return evaluate_signals(run, test, make_decode(run.model))
 
 
-def make_decode(config, model: Model) -> Callable:
+def make_decode(model: Model) -> Callable:
   """Returns indices [B, T, q] of the first q stages -> ECGs [B, L, 12], mV."""
-  codec = make_codec(config)
+  codec = make_codec(model.config)
 
   @jax.jit
   def decode(indices):
@@ -76,32 +55,34 @@ def make_decode(config, model: Model) -> Callable:
   return decode
 
 
-def _code(predict: Callable, contract: InputContract, split):
-  batches = stream.eval_batches(split, BATCH_SIZE)
-  return reconstruction.reconstruct(predict, contract, batches)
+def _code(model: Model, split) -> reconstruction.Reconstructed:
+  return reconstruction.reconstruct(
+    functools.partial(outputs, model),
+    model.contract,
+    stream.eval_batches(split, BATCH_SIZE),
+  )
 
 
-def evaluate_pages(config, contract, predict: Callable, data) -> Finding:
-  """Ink of the test split, and the signal read from it; see `ink`."""
-  test = _code(predict, contract, data.labelled['test'])
+def evaluate_pages(run, test: reconstruction.Reconstructed) -> Finding:
+  """Ink of the test split, and the signal read from it; see `page_errors`."""
+  rate, config = run.model.contract.rate, run.model.config
   paper = make(**config.image)
-  num_codes = make_codec(config).num_codes
   found = page_errors.summarise(
-    test, contract.rate, paper, num_codes, config.bootstrap_draws
+    test, rate, paper, make_codec(config).num_codes, run.draws
   )
   pictures = [
     Picture(figure, f'{name} page by F1', png=True)
     for name, figure in page_errors.plot_examples(
-      test, contract.rate, paper, data.synthetic
+      test, rate, paper, run.data.synthetic
     ).items()
   ]
   page = Section('Pages', [*codec_tables.page_tables(found), *pictures])
   metrics = found.pop('metrics')
-  return Finding(metrics, {'pages': found}, {}, (), [page])
+  return Finding(metrics, {'pages': found}, sections=[page])
 
 
 def evaluate_signals(
-  config, contract, predict: Callable, decode: Callable, data
+  run, test: reconstruction.Reconstructed, decode: Callable
 ) -> Finding:
   """Quality of a codec of signals, and what a judge makes of it.
 
@@ -110,36 +91,26 @@ def evaluate_signals(
   reconstructed test ECGs (docs/methods.md, Reconstruction figures).
 
   Args:
-    config: of the run; `config.vqvae.judge` is the work folder of the judge,
-      '' for LCD's encoder before training.
-    contract: its input contract.
-    predict: batch -> `reconstruction` and `indices`.
+    run: see `evaluate`.
+    test: the test split before and after the codec.
     decode: from `make_decode`.
-    data: `data.batches.run_data.Data` of the run.
-
-  Raises:
-    ValueError: if the judge expects another rate or length.
   """
-  splits = data.labelled
-  coded = {name: _code(predict, contract, splits[name]) for name in splits}
-  test = coded['test']
-  num_codes = make_codec(config).num_codes
-  found = reconstruction.summarise(
-    test, contract.rate, num_codes, config.bootstrap_draws
-  )
+  contract, splits = run.model.contract, run.data.labelled
+  num_codes = make_codec(run.model.config).num_codes
+  found = reconstruction.summarise(test, contract.rate, num_codes, run.draws)
   for row, prdn in zip(
     found['codebook']['stages'], stage_prdn(test, decode), strict=True
   ):
     row['prdn'] = prdn
-  judge = make_judge(config, contract)
-  features = functools.partial(_features, judge)
-  probe = fit_probe(
-    config.probe.recipe,
-    features(coded['train'].original),
-    features(coded['validation'].original),
-    splits,
+  features = functools.partial(
+    _features, make_judge(run.options['judge'], contract)
   )
-  validation = probe.predict(features(coded['validation'].original))
+  train, held_out = (
+    features(_code(run.model, splits[name]).original)
+    for name in ('train', 'validation')
+  )
+  probe = fit_probe(run.recipe, train, held_out, splits)
+  validation = probe.predict(held_out)
   arms = {  # the same thresholds for both
     'judge': (validation, probe.predict(features(test.original))),
     'judge_on_reconstructions': (
@@ -149,7 +120,7 @@ def evaluate_signals(
   pictures = [
     Picture(figure, f'{name} record by PRDN', png=True)
     for name, pair in reconstruction.plot_examples(
-      test, contract.rate, data.synthetic
+      test, contract.rate, run.data.synthetic
     ).items()
     for figure in pair
   ]
@@ -180,13 +151,20 @@ def stage_prdn(test: reconstruction.Reconstructed, decode) -> list[float]:
   return found
 
 
-def make_judge(config, contract: InputContract) -> Model:
-  """The encoder that judges reconstructions of a codec."""
-  folder = config.vqvae.judge
+def make_judge(folder: str, contract: InputContract) -> Model:
+  """The encoder that judges reconstructions of a codec.
+
+  Args:
+    folder: its work folder, '' for LCD's encoder before training.
+    contract: of the codec.
+
+  Raises:
+    ValueError: if it expects another rate or length.
+  """
   if folder:
     judge = load(folder)
   else:
-    fields = to_json(common(config.data.name))
+    fields = to_json(common('synthetic'))
     fields |= {'method': 'lcd', 'lcd': lcd_options()}
     fields['data'] |= {'rate': contract.rate, 'length': contract.length}
     judge = make_untrained(from_json(fields))

@@ -14,7 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecgjax.evaluators import arms
 from ecgjax.metrics import bootstrap, metrics
+from ecgjax.report import page, tables
+from ecgjax.report.finding import Finding
+
+OPTIONS = {'readers_csv': ''}  # columns record_id, reader, group and labels
 
 METRICS = ('sensitivity', 'specificity', 'f1')
 _INDICES = [metrics.METRICS.index(name) for name in METRICS]
@@ -34,6 +39,46 @@ class Reader(NamedTuple):
   name: str
   group: str
   calls: np.ndarray
+
+
+def check_data(options, data) -> None:
+  """Raises a ValueError where the table does not fit the test split."""
+  _read(options, data)
+
+
+def evaluate(run) -> Finding:
+  """Readers beside the classifier, or the probe where that lacks classes."""
+  scores = arms.scores(run)
+  chosen = next(
+    x for x in ('finetune', 'scratch', 'linear', 'probe') if x in scores
+  )
+  splits = {name: split.columns for name, split in run.data.labelled.items()}
+  validation, test = splits['validation'], splits['test']
+  part = compare_readers(
+    _read(run.options, run.data),
+    scores[chosen][1],
+    metrics.f1_thresholds(
+      validation['label'], scores[chosen][0], validation['label_mask']
+    ),
+    test['label'],
+    test['patient'],
+    run.data.labelled['test'].class_names,
+    label_mask=test['label_mask'],
+    draws=run.draws,
+  )
+  return Finding(
+    fields={'readers': {'arm': chosen, **part}}, sections=[section(part)]
+  )
+
+
+def section(part: Mapping) -> page.Section:
+  """Tables of the report, see `compare_readers`."""
+  return page.Section('Readers', tables.reader_tables(part))
+
+
+def _read(options, data) -> list[Reader]:
+  test = data.labelled['test']
+  return read_readers(options['readers_csv'], test.record_ids, test.class_names)
 
 
 def read_readers(

@@ -15,10 +15,41 @@ from ecgjax.data.batches import run_data
 from ecgjax.data.store import records
 from ecgjax.metrics import compare_arms, retrieval
 from ecgjax.metrics.probe import standardised_lr
+from ecgjax.report import page, tables
+from ecgjax.report.finding import Finding
 
+OPTIONS = {'gap_edges': (30.0, 365.0)}  # days, limits of the strata of gaps
 logger = logging.getLogger(__name__)
 METHOD, BASELINE = 'trained', 'untrained'
 OLD = 65  # years
+
+
+def evaluate(run) -> Finding:
+  """Identity, age and sex in the features, before and after training."""
+  features = {
+    METHOD: run.features('model'),
+    BASELINE: run.features('untrained'),
+  }
+  return describe(
+    evaluate_identity(
+      features,
+      run.data,
+      gap_edges=run.options['gap_edges'],
+      draws=run.draws,
+    )
+  )
+
+
+def describe(identity: Mapping) -> Finding:
+  """What `evaluate_identity` found, with its tables."""
+  built = tables.identity_tables(identity)
+  nothing = 'No test patient has two ECGs; age and sex are not known.'
+  return Finding(
+    metrics=headline(identity),
+    fields={'identity': identity},
+    tables=built,
+    sections=[] if built else [page.Section('Identity', [nothing])],
+  )
 
 
 def evaluate_identity(

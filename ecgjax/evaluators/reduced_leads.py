@@ -19,12 +19,43 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from ecgjax.evaluators.arms import fit_probe
 from ecgjax.metrics import bootstrap, metrics
+from ecgjax.model import outputs
 from ecgjax.report import page, tables
+from ecgjax.report.finding import Finding
 
 VARIANTS = ('retrained', 'zero_filled')
 # Named in every table, as in the field's reports.
 NAMED = (('II',), ('II', 'V1'))
+
+
+def check(options, model) -> None:
+  """Raises a ValueError where the features are not those of single leads."""
+  del options
+  if not model.method.per_lead:
+    raise ValueError(
+      'config.evaluation.reduced_leads: this encoder sees all leads at once; '
+      'the report needs one that sees a lead at a time'
+    )
+
+
+def evaluate(run) -> Finding:
+  """Probes of the frozen features of every lead, every pair and all leads."""
+  model, splits = run.model, run.data.labelled
+  leads = model.contract.leads
+  by_lead = lambda features: features.reshape(len(features), len(leads), -1)
+  nothing = np.zeros((1, model.contract.length, len(leads)), np.float32)
+  flat = outputs(model, {'ecg': nothing})['features']
+  part = evaluate_reduced_leads(
+    leads,
+    {name: by_lead(x) for name, x in run.features('model').items()},
+    by_lead(np.asarray(flat))[0],
+    splits['test'].columns,
+    lambda train, validation: fit_probe(run.recipe, train, validation, splits),
+    run.draws,
+  )
+  return Finding(fields={'reduced_leads': part}, sections=[section(part)])
 
 
 def conditions(leads: Sequence[str]) -> list[tuple[str, ...]]:

@@ -160,7 +160,7 @@ def make(config) -> method.Method:
     return {'features': pool(features, None)}
 
   tau = (lambda step: options.queue_tau) if use_queue else None
-  return method.Method(init, loss, predict, tau)
+  return method.Method(init, loss, predict, tau, evaluators=('identity',))
 
 
 def check(options) -> None:

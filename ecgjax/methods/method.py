@@ -49,6 +49,8 @@ class Method(NamedTuple):
     logits_loss: (logits [N, K], label [N, K], mask [N, K]) -> scalar: the loss
       of a classifier, given what `predict` says of any number of records;
       None where `predict` gives no logits.
+    evaluators: modules of `ecgjax.evaluators` that judge such a model beside
+      its probes.
   """
 
   init: Callable
@@ -58,6 +60,7 @@ class Method(NamedTuple):
   per_lead: bool = False
   labels: bool = False
   logits_loss: Callable | None = None
+  evaluators: tuple[str, ...] = ()
 
 
 def row_keys(key, num_rows: int, axis_name: str | None):

@@ -184,7 +184,7 @@ def make(config) -> method.Method:
       'reconstruction': modality.show(codec.decode(params, z_q)),
     }
 
-  return method.Method(init, loss, predict)
+  return method.Method(init, loss, predict, evaluators=('codec',))
 
 
 def draw_stages(key, probability: float, num_stages: int):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from ecgjax.metrics import metrics
-from ecgjax.report import tables, verdicts
+from ecgjax.report import figures, tables, verdicts
+from ecgjax.report.page import Picture, Section
 
 SEEDS_FIXED = (
   'No conclusion is drawn from the differences: their intervals hold the '
@@ -20,6 +21,17 @@ def claims(efficiency: Mapping) -> list[str]:
     verdicts.by_size(name, efficiency['reference'], sizes, row)
     for name, row in efficiency['differences'].items()
   ]
+
+
+def section(efficiency: Mapping) -> Section:
+  """Curves, claims and tables of the report."""
+  curves = Picture(
+    figures.label_curves(efficiency),
+    'Supported-macro AUROC; bands: 95 % intervals over '
+    f'{tables.resampled(efficiency)}.',
+  )
+  parts = [curves, *claims(efficiency), *efficiency_tables(efficiency)]
+  return Section('Label efficiency', parts)
 
 
 def efficiency_tables(efficiency: Mapping) -> list[tables.Table]:

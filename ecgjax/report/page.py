@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from ecgjax.ecg import plot
 from ecgjax.metrics import metrics
-from ecgjax.report import efficiency_tables, figures, tables
+from ecgjax.report import figures, tables
 from ecgjax.report.results import check, write_text
 
 # Measured with configs/lcd.py: while validation_loss rose from 1.75 to 1.93,
@@ -230,11 +230,9 @@ def write_report(
   path: str | os.PathLike,
   results: Mapping,
   *,
-  title: str | None = None,
+  title: str = '',
   predictions: Mapping | None = None,
   history: Sequence[Mapping] = (),
-  efficiency: Mapping | None = None,
-  readers: Mapping | None = None,
   sections: Sequence[Section] = (),
 ) -> None:
   """Writes the report of a run or a study.
@@ -246,9 +244,7 @@ def write_report(
     predictions: arguments of `results.write_predictions`; gives the curves,
       the confusion matrices and the reliability diagrams.
     history: rows of `metrics.jsonl`; gives the training curves.
-    efficiency: from `label_efficiency.label_efficiency`.
-    readers: from `readers_table.compare_readers`.
-    sections: further sections, e.g. from `errors_section`.
+    sections: between arms and curves, e.g. those of a `finding.Finding`.
 
   Raises:
     ValueError: if the results break a rule of the protocol.
@@ -257,30 +253,9 @@ def write_report(
   pages = [_overview(results)]
   if results['arms']:
     pages.append(_arms_section(results))
-  if 'identity' in results:
-    built = tables.identity_tables(results['identity'])
-    nothing = 'No test patient has two ECGs; age and sex are not known.'
-    pages.append(Section('Identity', built or [nothing]))
-  if efficiency is not None:
-    pages.append(
-      Section(
-        'Label efficiency',
-        [
-          Picture(
-            figures.label_curves(efficiency),
-            'Supported-macro AUROC; bands: 95 % intervals over '
-            f'{tables.resampled(efficiency)}.',
-          ),
-          *efficiency_tables.claims(efficiency),
-          *efficiency_tables.efficiency_tables(efficiency),
-        ],
-      )
-    )
+  pages += sections
   if predictions is not None:
     pages.append(_curves_section(predictions))
-  if readers is not None:
-    pages.append(Section('Readers', tables.reader_tables(readers)))
-  pages += sections
   if history:
     pages.append(training_section(history))
   title = title or f'{results["method"]} on {results["dataset"]}'

@@ -22,7 +22,7 @@ import numpy as np
 from ecgjax import evaluate
 from ecgjax.data.batches import run_data
 from ecgjax.data.store import labels
-from ecgjax.evaluators.arms import compare_arms, probe_scores
+from ecgjax.evaluators.arms import compare, probe_scores
 from ecgjax.generation import parents
 from ecgjax.model import over_split
 from ecgjax.report.results import assemble, read, write
@@ -91,7 +91,7 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
     folded = fold_of(options.seeds[0])
     best = best_arms(config, runs) if BEST in arms else ()
     return augmentation_summary.summarise(
-      config, folded, workdir, folders, arms, best, seconds
+      config, folded, runs, folders, arms, best, seconds
     )
 
   return study.Study(tuple(grid), run_cell, summarise)
@@ -210,7 +210,7 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
     extra['fidelity'] = augmentation_fold.fidelity_of(
       fold, runs / f'{BASELINE}-seed{seed}' / 'run', run
     )
-  evaluation, _ = compare_arms(config, scores, data.labelled, arm)
+  evaluation, _ = compare(scores, data.labelled, arm, config.bootstrap_draws)
   augmentation_summary.write_scores(folder, scores)
   metadata = trained.checkpointer.metadata(model.step)
   results = assemble(

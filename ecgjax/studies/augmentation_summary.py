@@ -1,6 +1,5 @@
 """Tables, conclusions and report of a study of augmentation, from its cells."""
 
-import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -13,10 +12,10 @@ from ecgjax.evaluators import human_readers
 from ecgjax.metrics import compare_arms
 from ecgjax.metrics.metrics import f1_thresholds
 from ecgjax.report import augmentation, page
-from ecgjax.report.results import assemble, read, write_text
+from ecgjax.report.ending import Ending
+from ecgjax.report.results import assemble, read
 from ecgjax.studies import augmentation_fold, study
 
-logger = logging.getLogger(__name__)
 PROBE, BASELINE, CONTROL = 'random_probe', 'none', 'reconstruction'
 BEST, OVERSAMPLING = 'best_of_both', 'oversampling'
 CLASSICAL = (
@@ -50,25 +49,22 @@ def read_scores(folder) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def summarise(
   config,
   fold,
-  workdir: pathlib.Path,
+  runs: pathlib.Path,
   folders: Mapping[str, pathlib.Path],
   arms: Sequence[str],
   best: Sequence[str],
   seconds: float,
-) -> dict:
+) -> Ending:
   """Results, Markdown tables and report of the study.
 
   Args:
     config: of the study.
     fold: of the first seed.
-    workdir: of the study; `results.md` and `report.html` are written there.
+    runs: folder of what cells share.
     folders: cell -> folder.
     arms: in the order of the tables.
     best: the two arms that `best_of_both` joins, or ().
     seconds: what this process has spent.
-
-  Returns:
-    The results.
   """
   options, data = config.study, fold.data
   records = {
@@ -106,7 +102,7 @@ def summarise(
     margin=options.margin,
   )
   first = records[f'{options.method}-seed{options.seeds[0]}']
-  found = augmentation_fold.describe(fold, workdir / 'runs', arms)
+  found = augmentation_fold.describe(fold, runs, arms)
   generated = list(found['generated'])
   found |= {
     'conclusions': augmentation.conclude(evaluation, latent),
@@ -131,26 +127,20 @@ def summarise(
     budget=budget(config),
     **({'readers': readers} if readers else {}),
   )
-  text = augmentation.markdown(results)
-  write_text(workdir / 'results.md', text + '\n')
-  claims = augmentation.claims(results)
   section = page.Section(
     'Augmentation',
     [
-      *claims, results['budget'], *found['notes'],
+      *augmentation.claims(results), results['budget'], *found['notes'],
       *augmentation.augmentation_tables(results),
     ],
   )  # fmt: skip
-  page.write_report(
-    workdir / 'report.html',
+  return Ending(
     results,
+    predictions,
+    [section, *([human_readers.section(readers)] if readers else [])],
     title=f'Augmentation of rare classes on {config.data.name}',
-    predictions=predictions,
-    readers=readers,
-    sections=[section],
+    text=augmentation.markdown(results),
   )
-  logger.info('%s', text)
-  return results
 
 
 def direct(latent, arms, rival: str) -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ docs/evaluation.md, Label subsets.
 
 import itertools
 import json
-import logging
 import pathlib
 import time
 from collections.abc import Mapping
@@ -19,10 +18,10 @@ import numpy as np
 
 from ecgjax import evaluate
 from ecgjax.config import to_json
-from ecgjax.data.batches import run_data, stream
+from ecgjax.data.batches import stream
 from ecgjax.data.raw import ludb_waves
 from ecgjax.data.store import splits
-from ecgjax.evaluators.arms import compare_arms, probe_scores
+from ecgjax.evaluators.arms import compare, errors_section, probe_scores
 from ecgjax.evaluators.attribution import TITLES, measure_shares
 from ecgjax.metrics import attribution, label_efficiency
 from ecgjax.metrics.compare_arms import evaluate_arms
@@ -30,12 +29,12 @@ from ecgjax.model import load, over_split
 from ecgjax.report import attribution as attribution_report
 from ecgjax.report import efficiency_tables, page, tables
 from ecgjax.report import results as results_lib
+from ecgjax.report.ending import Ending
 from ecgjax.runtime.resolve import choose
 from ecgjax.studies import label_subsets
 from ecgjax.studies import study as study_lib
 from ecgjax.train import train_on
 
-logger = logging.getLogger(__name__)
 ARMS = ('random_probe', 'scratch', 'probe', 'finetune')
 LOOKING = ('finetune', 'scratch')  # whose attributions are measured
 
@@ -83,7 +82,7 @@ def make(config, data, workdir: pathlib.Path) -> study_lib.Study:
     _run_cell(config, data, encoders[seed], folder, seed, size)
 
   def summarise(folders, seconds):
-    return _summarise(config, data, workdir, folders, seconds)
+    return _summarise(config, data, folders, seconds)
 
   return study_lib.Study(tuple(grid), run_cell, summarise)
 
@@ -153,8 +152,11 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
       init_from=init_from,
       learning_rates=config.study[f'{arm}_learning_rates'],
     )
-  evaluation, predictions = compare_arms(
-    config, {arm: scores[arm] for arm in ARMS}, data.labelled, 'finetune'
+  evaluation, predictions = compare(
+    {arm: scores[arm] for arm in ARMS},
+    data.labelled,
+    'finetune',
+    config.bootstrap_draws,
   )
   results_lib.write_predictions(folder / 'predictions.npz', **predictions)
   if config.study.attribution:
@@ -189,11 +191,10 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
 def _summarise(
   config,
   data,
-  workdir: pathlib.Path,
   folders: Mapping[str, pathlib.Path],
   seconds: float,
-) -> dict:
-  """Results, Markdown table and report of the study, from its cells."""
+) -> Ending:
+  """Results, Markdown tables and report of the study, from its cells."""
   subsets = label_subsets.subset_sizes(
     config.study, len(data.labelled['train'])
   )
@@ -269,36 +270,26 @@ def _summarise(
     budget=budget(config),
   )  # fmt: skip
   built = efficiency_tables.efficiency_tables(efficiency)
-  sections = []
+  sections = [efficiency_tables.section(efficiency)]
   if config.study.attribution:
     results['attribution'], section = _attribution(config, names, cells, sizes)
     built += [part for part in section.parts if isinstance(part, tables.Table)]
     sections.append(section)
   head = [budget(config), *efficiency_tables.claims(efficiency)]
-  text = '\n\n'.join([*head, *(table.markdown() for table in built)])
-  results_lib.write_text(workdir / 'results.md', text + '\n')
-  test = data.labelled['test']
   predictions = {**common, 'arms': largest, 'thresholds': thresholds}
-  mistakes = page.confident_errors(
-    common['labels'],
-    largest['finetune'].mean(axis=0),
-    thresholds['finetune'].mean(axis=0),
-    label_mask=common['label_mask'],
-  )
-  load = lambda row: run_data.load_recording(data, 'test', test.record_ids[row])
-  page.write_report(
-    workdir / 'report.html',
+  averaged = predictions | {
+    part: {
+      arm: values.mean(axis=0) for arm, values in predictions[part].items()
+    }
+    for part in ('arms', 'thresholds')
+  }
+  return Ending(
     results,
+    predictions,
+    [*sections, errors_section(data, averaged, 'finetune')],
     title=f'Label efficiency of {config.pretrain.method}',
-    predictions=predictions,
-    efficiency=efficiency,
-    sections=[
-      *sections,
-      page.errors_section(mistakes, test.class_names, load),
-    ],
+    text='\n\n'.join([*head, *(table.markdown() for table in built)]),
   )
-  logger.info('%s', text)
-  return results
 
 
 def _attribution(config, names, cells, sizes):

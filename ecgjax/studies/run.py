@@ -14,7 +14,7 @@ import tqdm
 
 from ecgjax.config import check
 from ecgjax.data.batches import run_data
-from ecgjax.report.results import write
+from ecgjax.report.ending import publish
 from ecgjax.runtime.resolve import resolve
 from ecgjax.training import workdir as workdir_lib
 
@@ -57,8 +57,5 @@ def run_study(config, workdir) -> dict:
   for name, folder in bar:
     if not (folder / 'results.json').is_file():
       study.run_cell(name, folder)
-  results = study.summarise(folders, time.monotonic() - started)
-  write(workdir / 'results.json', results)
-  logger.info('Results: %s', workdir / 'results.json')
-  logger.info('Report:  %s', workdir / 'report.html')
-  return results
+  ending = study.summarise(folders, time.monotonic() - started)
+  return publish(workdir / 'results.json', ending)

@@ -6,22 +6,21 @@ interval and p value is over patients and seeds (`bootstrap.seed_weights`). With
 `config.study.evaluation` each checkpoint is also judged on another data set.
 """
 
-import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ecgjax import evaluate, evaluate_checkpoint, train
+from ecgjax import evaluate, train
 from ecgjax.config import from_json, to_json
 from ecgjax.evaluators import identity
 from ecgjax.metrics import compare_arms
 from ecgjax.model import load, over_split, untrained
-from ecgjax.report import page
+from ecgjax.report.ending import Ending, publish
+from ecgjax.report.finding import Finding, merge
 from ecgjax.report.results import assemble, read, read_predictions, write
 from ecgjax.studies import study
 
-logger = logging.getLogger(__name__)
 METHODS = ('lcd', 'longitudinal', 'supervised')
 _SAME = (
   'method', 'dataset', 'protocol', 'split', 'num_examples', 'num_patients',
@@ -56,7 +55,7 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
     run = run_of(config, seeds[name])
     results = train.train_and_evaluate(run, folder / 'run')
     if other is not None:
-      evaluate_checkpoint.evaluate_checkpoint(
+      evaluate.evaluate_checkpoint(
         judged(other, folder / 'run'), folder / 'run'
       )
     write(folder / 'results.json', results)
@@ -65,17 +64,16 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
     runs = [folder / 'run' for folder in folders.values()]
     if other is not None:
       name = f'eval_{other.data.name}'
-      results, _ = summarise_runs(config, runs, f'{name}.json', f'{name}.npz')
-      write(workdir / f'{name}.json', results)
-      logger.info('%s', evaluate.summary(results))
+      both = summarise_runs(config, runs, f'{name}.json', f'{name}.npz')
+      publish(workdir / f'{name}.json', Ending(*both))
     results, predictions = summarise_runs(config, runs)
-    if config.method == 'longitudinal':
-      results['identity'] = identity_of(config, data, runs)
-      headline = identity.headline(results['identity'])
-      results['metrics'] |= headline
-    page.write_report(workdir / 'report.html', results, predictions=predictions)
-    logger.info('%s', evaluate.summary(results))
-    return results
+    found = Finding()
+    if 'identity' in read(runs[0] / 'results.json'):
+      part = identity.describe(identity_of(config, data, runs))
+      found = merge({'identity': part})
+    results = results | found.fields
+    results['metrics'] = results['metrics'] | found.metrics
+    return Ending(results, predictions, found.sections, found.tables)
 
   return study.Study(tuple(seeds), run_cell, summarise)
 
@@ -172,6 +170,6 @@ def identity_of(config, data, runs: Sequence[pathlib.Path]) -> Mapping:
       for arm, found in features.items()
     },
     data,
-    gap_edges=config.longitudinal.gap_edges,
+    gap_edges=config[config.method].gap_edges,
     draws=config.bootstrap_draws,
   )

@@ -13,6 +13,7 @@ from ecgjax.config import from_json, to_json
 from ecgjax.metrics import metrics as metrics_lib
 from ecgjax.model import over_split
 from ecgjax.report import results
+from ecgjax.report.ending import Ending
 
 
 class Study(NamedTuple):
@@ -22,14 +23,14 @@ class Study(NamedTuple):
     cells: names, one folder each, in the order of running.
     run_cell: (name, folder) -> None; writes `<folder>/results.json` when
       everything else of the cell is there.
-    summarise: (folders, seconds) -> results of the study, from the files of
-      all cells alone; `folders` maps names to folders, `seconds` is what this
-      process has spent. Writes tables and report.
+    summarise: (folders, seconds) -> what is published, from the files of all
+      cells alone; `folders` maps names to folders, `seconds` is what this
+      process has spent.
   """
 
   cells: Sequence[str]
   run_cell: Callable[[str, pathlib.Path], None]
-  summarise: Callable[[Mapping[str, pathlib.Path], float], dict]
+  summarise: Callable[[Mapping[str, pathlib.Path], float], Ending]
 
 
 def check_support(test) -> None:

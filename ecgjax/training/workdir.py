@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 
-from ecgjax.config import PLACES, to_json
+from ecgjax.config import PLACES, complete, to_json
 
 
 def check(config, workdir) -> None:
@@ -88,7 +88,7 @@ def first_difference(old: dict, new: dict) -> str:
 
   def rest(fields):
     data = {k: v for k, v in fields['data'].items() if k not in PLACES}
-    return fields | {'data': data}
+    return complete(fields) | {'data': data}
 
   return _difference(rest(old), rest(new))
 

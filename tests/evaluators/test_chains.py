@@ -79,7 +79,6 @@ def test_chains_from_a_table(tmp_path, planted):
   assert found['test'] == [c.replace('old', 'old E') for c in names['test']] + [
     ''
   ]
-  assert chains.find_chains('', data) == {}
   for choice, message in (
     (f'{path}:recorder', "has no column 'recorder'"),
     (f'{path}.no:device', 'No such file'),

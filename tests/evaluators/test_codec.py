@@ -5,9 +5,11 @@ import pytest
 
 from configs import vqvae as vqvae_config
 from ecgjax import model, train
-from ecgjax.data.batches import run_data
+from ecgjax.data.batches import run_data, stream
 from ecgjax.ecg.contract import to_model_input
 from ecgjax.evaluators import codec as codec_lib
+from ecgjax.evaluators.run import Run
+from ecgjax.metrics import reconstruction
 
 pytestmark = pytest.mark.slow
 
@@ -40,10 +42,11 @@ def test_codec_run(codec):
   assert 'Reconstruction' in page and 'synthetic' in page.lower()
 
 
-def test_perfect_codec_loses_nothing(codec):
+def test_perfect_codec_loses_nothing(codec, monkeypatch):
   config, _, _ = codec
   data = run_data.open_data(config)
-  contract = model.make_untrained(config).contract
+  coder = model.make_untrained(config)
+  contract = coder.contract
 
   def predict(batch):
     ecg = to_model_input(batch, contract)['ecg']
@@ -54,7 +57,15 @@ def test_perfect_codec_loses_nothing(codec):
     }
 
   blank = lambda indices: np.zeros((len(indices), 1000, 12))
-  finding = codec_lib.evaluate_codec(config, contract, predict, blank, data)
+  code = lambda _, split: reconstruction.reconstruct(
+    predict, contract, stream.eval_batches(split, model.BATCH_SIZE)
+  )
+  monkeypatch.setattr(codec_lib, '_code', code)
+  run = Run(
+    {'model': coder}, data, {}, codec_lib.OPTIONS, config.probe.recipe, 1000
+  )
+  test = code(coder, data.labelled['test'])
+  finding = codec_lib.evaluate_signals(run, test, blank)
   assert finding.metrics['prdn']['value'] == 0
   (stage,) = finding.fields['reconstruction']['codebook']['stages']
   assert stage['prdn'] >= 100
@@ -76,11 +87,10 @@ def test_stages(codec):
 def test_judge_of_another_length_is_refused(codec, tmp_path):
   config, workdir, _ = codec
   config = config.copy_and_resolve_references()
-  config.vqvae.judge = str(workdir)
   config.data.length = 992
   contract = model.make_untrained(config).contract
   with pytest.raises(ValueError, match='config.vqvae.judge: .* 1000 samples'):
-    codec_lib.make_judge(config, contract)
+    codec_lib.make_judge(str(workdir), contract)
 
 
 def test_run_on_pages(tmp_path, synthetic_dir):

@@ -129,6 +129,7 @@ def test_labels_of_persons():
 @pytest.mark.parametrize('known', [True, False])
 def test_report_has_a_section(monkeypatch, known):
   from ecgjax.report import page, readme
+  from ecgjax.report.finding import merge
 
   data, sexes = cohort(monkeypatch, ecgs=2 if known else 1, known=known)
   sections = []
@@ -146,12 +147,13 @@ def test_report_has_a_section(monkeypatch, known):
     'dataset': 'synthetic',
     'seed': 0,
   }
-  page.write_report('page', results)
+  finding = identity.describe(results['identity'])
+  merged = merge({'identity': finding})
+  page.write_report('page', results, sections=merged.sections)
   assert sections[1].title == 'Identity'
   text = readme.render(results)
   assert ('recall@1' in text) == known
-  headline = identity.headline(results['identity'])
-  assert headline.keys() == ({'recall_at_1'} if known else set())
+  assert finding.metrics.keys() == ({'recall_at_1'} if known else set())
   if not known:
     assert sections[1].parts == [
       'No test patient has two ECGs; age and sex are not known.'

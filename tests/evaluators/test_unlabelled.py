@@ -8,7 +8,7 @@ import pytest
 from configs import evaluate as evaluate_config
 from configs import lcd as lcd_config
 from configs import study_label_efficiency as study_config
-from ecgjax import evaluate, evaluate_checkpoint
+from ecgjax import evaluate
 from ecgjax.model import Model
 from ecgjax.report import results as results_lib
 from ecgjax.studies import run
@@ -25,9 +25,12 @@ def test_the_validation_loss_is_the_result(tmp_path):
   config = lcd_config.get_config('dataset=wfdb_folder')
   config = config.copy_and_resolve_references()
   config.data.task = ''
-  model = Model(None, None, {'w': np.ones(5)}, {}, step=7)
+  model = Model(
+    types.SimpleNamespace(evaluators=('identity',)), None, {'w': np.ones(5)},
+    {}, step=7, config=config,
+  )  # fmt: skip
   trained = types.SimpleNamespace(
-    model=model, examples_per_second=1.0, wall_seconds=2.0,
+    model=model, initial=model, examples_per_second=1.0, wall_seconds=2.0,
     checkpointer=types.SimpleNamespace(
       metadata=lambda step: {'metrics': {'validation_loss': 0.25 * step}}
     ),
@@ -49,7 +52,7 @@ def test_the_validation_loss_is_the_result(tmp_path):
 @pytest.mark.parametrize(
   'module, function',
   [
-    (evaluate_config, evaluate_checkpoint.evaluate_checkpoint),
+    (evaluate_config, evaluate.evaluate_checkpoint),
     (study_config, run.run_study),
   ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from ecgjax.evaluators import human_readers
 from ecgjax.metrics import compare_arms, label_efficiency, metrics
-from ecgjax.report import figures, results, tables
+from ecgjax.report import efficiency_tables, figures, results, tables
 from ecgjax.report import page as page_lib
 
 NAMES = ['NORM', 'M|I <b>', 'rare']
@@ -76,8 +76,10 @@ def page(record, predictions, tmp_path_factory):
   path = tmp_path_factory.mktemp('report') / 'report.html'
   page_lib.write_report(
     path, record, predictions=predictions, history=history,
-    efficiency=efficiency, readers=readers,
-    sections=[page_lib.errors_section(mistakes, NAMES, load)],
+    sections=[
+      efficiency_tables.section(efficiency), human_readers.section(readers),
+      page_lib.errors_section(mistakes, NAMES, load),
+    ],
   )  # fmt: skip
   return path.read_text(encoding='utf-8')
 
@@ -118,8 +120,8 @@ def test_page_is_complete_well_formed_and_self_contained(page):
   checker.feed(page)
   assert not checker.open
   assert checker.headings == [
-    'Result', 'Arms', 'Label efficiency', 'Curves', 'Readers',
-    'Most confident errors', 'Training',
+    'Result', 'Arms', 'Label efficiency', 'Readers',
+    'Most confident errors', 'Curves', 'Training',
   ]  # fmt: skip
   # Bars, curves, three figures for each of two arms, two errors, training.
   assert checker.images == 1 + 1 + 6 + 2 + 1

@@ -44,7 +44,7 @@ def test_finished_cells_are_not_run_again(tmp_path, monkeypatch):
   module = types.SimpleNamespace(make=lambda *_: made)
   monkeypatch.setattr(run_lib, 'resolve', lambda *_: module)
   monkeypatch.setattr(run_lib.run_data, 'open_data', lambda _: None)
-  monkeypatch.setattr(run_lib, 'write', lambda *_: None)
+  monkeypatch.setattr(run_lib, 'publish', lambda _, ending: ending)
   with pytest.raises(ValueError, match='killed here'):
     run_lib.run_study(make_config(), tmp_path / 'run')
   (tmp_path / 'run' / 'runs' / 'b' / 'results.json').unlink()

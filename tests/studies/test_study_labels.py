@@ -8,7 +8,7 @@ import pytest
 
 from configs import study_label_efficiency as study_config
 from ecgjax.data.store import splits as splits_lib
-from ecgjax.evaluators.arms import compare_arms
+from ecgjax.evaluators.arms import compare
 from ecgjax.metrics import metrics
 from ecgjax.studies import label_efficiency, label_subsets
 from ecgjax.studies import study as study_lib
@@ -206,7 +206,7 @@ def test_thresholds_are_never_chosen_on_test():
       )
       for arm in ('random_probe', 'probe')
     }
-    _, predictions = compare_arms(config, scores, splits, 'probe')
+    _, predictions = compare(scores, splits, 'probe', config.bootstrap_draws)
     wanted = metrics.f1_thresholds(
       splits['validation'].columns['label'], scores['probe'][0]
     )

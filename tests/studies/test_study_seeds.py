@@ -13,7 +13,7 @@ NAMES = ('a', 'b')
 
 
 def write_run(folder, seed, labels, shift):
-  """Results and predictions of a run, as `evaluate.publish` writes them."""
+  """Results and predictions of a run, as a run writes them."""
   rng = np.random.default_rng(seed)
   predictions = {
     'arms': {

@@ -157,7 +157,7 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
     )
     return f'{arm} scores'
 
-  def compare_arms(config, scores, splits, arm):
+  def compare(scores, splits, arm, draws):
     seen.update(scores=scores, splits=splits, arm=arm)
     return {}, {}
 
@@ -171,7 +171,7 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
   monkeypatch.setattr(module.stream, 'open_split', open_split)
   monkeypatch.setattr(module, 'probe_scores', probe_scores)
   monkeypatch.setattr(study_lib, 'train_classifier', train_classifier)
-  monkeypatch.setattr(module, 'compare_arms', compare_arms)
+  monkeypatch.setattr(module, 'compare', compare)
   monkeypatch.setattr(study_lib, 'facts', lambda *_: {})
   for name, found in (
     ('write_predictions', None), ('assemble', {}), ('write', None),
@@ -357,11 +357,11 @@ def test_a_cell_compares_with_the_baseline_of_its_seed(
     lambda folder, scores: seen.update(written=scores),
   )  # fmt: skip
 
-  def compare_arms(config, scores, splits, arm):
+  def compare(scores, splits, arm, draws):
     seen.update(scores=scores, arm=arm)
     return {}, {}
 
-  monkeypatch.setattr(module, 'compare_arms', compare_arms)
+  monkeypatch.setattr(module, 'compare', compare)
   monkeypatch.setattr(study_lib, 'facts', lambda *_: {})
   monkeypatch.setattr(
     module, 'assemble',

@@ -62,3 +62,15 @@ def test_lost_metrics_are_said(tmp_path, caplog):
     assert not caplog.text
   with metric_writers.MetricWriter(tmp_path, 24):
     assert 'has no row up to step 24' in caplog.text
+
+
+def test_a_folder_from_before_a_field_is_still_its_own(tmp_path):
+  config = lcd_config.get_config().copy_and_resolve_references()
+  workdir.create(config, tmp_path)
+  fields = json.loads((tmp_path / 'config.json').read_text())
+  del fields['evaluators']
+  (tmp_path / 'config.json').write_text(json.dumps(fields))
+  workdir.check(config, tmp_path)
+  config.evaluators = ('chains',)
+  with pytest.raises(ValueError, match='another config .evaluators is'):
+    workdir.check(config, tmp_path)

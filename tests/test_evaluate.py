@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from configs import evaluate as evaluate_config
-from ecgjax import evaluate_checkpoint
+from ecgjax import evaluate
 from ecgjax import model as model_lib
 from ecgjax.data.batches import run_data
 from ecgjax.data.store import leakage, prepared
@@ -73,7 +73,7 @@ def make_config(run, data_dir, **evaluation):
 def evaluated(lcd, data_dir, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('evaluation')
   config = make_config(lcd, data_dir, reduced_leads=True)
-  return workdir, evaluate_checkpoint.evaluate_checkpoint(config, workdir)
+  return workdir, evaluate.evaluate_checkpoint(config, workdir)
 
 
 def test_probe_of_a_pretrained_model(evaluated, model):
@@ -120,15 +120,15 @@ def test_finished_foreign_and_changed(evaluated, lcd, model, data_dir):
   path = workdir / 'eval_wfdb_folder.json'
   before = path.stat().st_mtime_ns
   config = make_config(lcd, data_dir, reduced_leads=True)
-  again = evaluate_checkpoint.evaluate_checkpoint(config, workdir)
+  again = evaluate.evaluate_checkpoint(config, workdir)
   assert again == json.loads(json.dumps(results))
   assert path.stat().st_mtime_ns == before
   other = make_config(lcd, data_dir)
   with pytest.raises(ValueError, match='evaluation.reduced_leads is True ther'):
-    evaluate_checkpoint.evaluate_checkpoint(other, workdir)
-  completed = evaluate_checkpoint.complete(config, model.contract)
+    evaluate.evaluate_checkpoint(other, workdir)
+  completed = evaluate.complete(config, model.contract)
   with pytest.raises(ValueError, match='step 1 of the run was evaluated there'):
-    evaluate_checkpoint.read_finished(path, completed, 'another digest')
+    evaluate.read_finished(path, completed, 'another digest')
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def test_another_contract_is_refused(lcd, model, data_dir, field, value, found):
   config = make_config(lcd, data_dir).copy_and_resolve_references()
   config.data[field] = value
   with pytest.raises(ValueError, match=found):
-    evaluate_checkpoint.complete(config, model.contract)
+    evaluate.complete(config, model.contract)
 
 
 def test_same_contract_is_accepted(lcd, model, data_dir):
   config = make_config(lcd, data_dir).copy_and_resolve_references()
   config.data.update({'rate': 100.0, 'leads': ('ii', 'v1', 'V5')})
-  completed = evaluate_checkpoint.complete(config, model.contract)
+  completed = evaluate.complete(config, model.contract)
   assert completed.data.leads == LEADS and completed.data.length == 64
 
 
@@ -159,13 +159,13 @@ def test_data_at_another_rate_are_asked_for(data_dir, tmp_path):
   tiny_runs.write_classifier(tmp_path / 'run', ('AF', 'MI'), rate=128.0)
   config = make_config(tmp_path / 'run', data_dir)
   with pytest.raises(ValueError, match='raw_dir'):
-    evaluate_checkpoint.evaluate_checkpoint(config, tmp_path / 'out')
+    evaluate.evaluate_checkpoint(config, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
 
 def complete(config, run):
   contract = model_lib.load(run).contract
-  return evaluate_checkpoint.complete(config, contract)
+  return evaluate.complete(config, contract)
 
 
 def said_on_test(config, run):
@@ -178,7 +178,7 @@ def said_on_test(config, run):
 
 
 def test_classifier_that_knows_one_class(data_dir, tmp_path, monkeypatch):
-  monkeypatch.setattr(evaluate_checkpoint, 'publish', lambda *parts: None)
+  monkeypatch.setattr(evaluate, 'publish', lambda _, ending: ending.results)
   run = tmp_path / 'run'
   tiny_runs.write_classifier(run, ('MI', 'X'))
   config = make_config(run, data_dir, readers_csv=str(tmp_path / 'r.csv'))
@@ -190,7 +190,7 @@ def test_classifier_that_knows_one_class(data_dir, tmp_path, monkeypatch):
   ]
   text = '\n'.join(['record_id,reader,group,MI', *lines])
   (tmp_path / 'r.csv').write_text(text + '\n')
-  results = evaluate_checkpoint.evaluate_checkpoint(config, tmp_path / 'out')
+  results = evaluate.evaluate_checkpoint(config, tmp_path / 'out')
   assert set(results['arms']) == {'random_probe', 'probe'}
   part = results['shared_classes']
   assert part['class_names'] == ['MI'] and set(part['per_class']) == {'MI'}
@@ -218,7 +218,7 @@ def test_classifier_that_knows_all_and_where_it_looks(data_dir, tmp_path):
     tmp_path / 'run', data_dir, attribution=True,
     compare_with=str(tmp_path / 'other'),
   )  # fmt: skip
-  results = evaluate_checkpoint.evaluate_checkpoint(config, tmp_path / 'out')
+  results = evaluate.evaluate_checkpoint(config, tmp_path / 'out')
   model, _, said = said_on_test(config, tmp_path / 'run')
   stored = results_lib.read_predictions(tmp_path / 'out/eval_wfdb_folder.npz')
   np.testing.assert_array_equal(stored['arms']['scratch'], said[:, [2, 0]])
@@ -264,7 +264,7 @@ def test_what_cannot_be_done_is_said_first(lcd, data_dir, tmp_path):
     ),
   ):
     with pytest.raises(ValueError, match=found) as error:
-      evaluate_checkpoint.evaluate_checkpoint(config, tmp_path / 'out')
+      evaluate.evaluate_checkpoint(config, tmp_path / 'out')
     assert '\n' not in str(error.value)
   assert not (tmp_path / 'out').exists()
 
@@ -275,11 +275,11 @@ def test_test_patients_in_the_training_data(
   model = model_lib.load(lcd)  # its config will be changed
   config = make_config(lcd, data_dir)
   builder = prepared.make_builder('wfdb_folder', str(data_dir), 100.0)
-  audit = evaluate_checkpoint.audit_training_data(config, model, builder)
+  audit = evaluate.audit_training_data(config, model, builder)
   assert audit.startswith('not done: training data')  # not where it was
   model.config.unlock()
   model.config.data.dir = str(data_dir)
-  audit = evaluate_checkpoint.audit_training_data(config, model, builder)
+  audit = evaluate.audit_training_data(config, model, builder)
   assert audit.endswith('also the training data')
   seen = []
 
@@ -291,24 +291,22 @@ def test_test_patients_in_the_training_data(
   shutil.copytree(data_dir, tmp_path / 'elsewhere')
   model.config.data.dir = str(tmp_path / 'elsewhere')
   with pytest.raises(leakage.Leak):
-    evaluate_checkpoint.audit_training_data(config, model, builder)
+    evaluate.audit_training_data(config, model, builder)
   assert seen == [(2, False)]
 
 
 def test_another_signal_of_ptbxl_is_warned_about(model, lcd, data_dir, caplog):
   config = make_config(lcd, data_dir)
-  assert evaluate_checkpoint.warn_of_signal(config, model) == ''
+  assert evaluate.warn_of_signal(config, model) == ''
   trained = model.config.copy_and_resolve_references().unlock()
   trained.data.update(name='ptbxl', rate=100.0, sources=('records500',))
   config = config.copy_and_resolve_references().unlock()
   config.data.update(name='ptbxl', rate=100.0)
-  warning = evaluate_checkpoint.warn_of_signal(
-    config, model._replace(config=trained)
-  )
+  warning = evaluate.warn_of_signal(config, model._replace(config=trained))
   assert 'records500' in warning and warning in caplog.text
   trained.data.sources = ()
   model = model._replace(config=trained)
-  assert evaluate_checkpoint.warn_of_signal(config, model) == ''
+  assert evaluate.warn_of_signal(config, model) == ''
 
 
 def test_chains_of_a_table(lcd, data_dir, tmp_path):
@@ -317,7 +315,7 @@ def test_chains_of_a_table(lcd, data_dir, tmp_path):
   rows = [f'r{n:02d},{"even" if n % 2 else "odd"}' for n in range(NUM)]
   path.write_text('\n'.join(['record,recorder', *rows]))
   config = make_config(lcd, data_dir, chains=f'{path}:recorder')
-  results = evaluate_checkpoint.evaluate_checkpoint(config, tmp_path)
+  results = evaluate.evaluate_checkpoint(config, tmp_path)
   part = results['chains']
   assert part['unknown'] == 0 and set(part['chains']) == {'even', 'odd'}
   metrics = part['arms']['probe']['metrics']
@@ -328,4 +326,4 @@ def test_chains_of_a_table(lcd, data_dir, tmp_path):
   # One source: nothing to tell apart, said before anything is computed.
   config = make_config(lcd, data_dir, chains='source')
   with pytest.raises(ValueError, match='fewer than two chains'):
-    evaluate_checkpoint.evaluate_checkpoint(config, tmp_path / 'other')
+    evaluate.evaluate_checkpoint(config, tmp_path / 'other')
