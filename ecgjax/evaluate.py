@@ -60,7 +60,7 @@ def make_validate(method, contract: InputContract, split, batches):
     method: of the run.
     contract: its input contract.
     split: the validation `Split`.
-    batches: () -> full validation batches, see `sources.Batches`.
+    batches: () -> full validation batches, see `run_data.Batches`.
   """
   if method.logits_loss is not None:
     labels = split.columns['label']

@@ -28,7 +28,7 @@ class Item(NamedTuple):
     name: unique in the folder.
     source: the part of the corpus that it is counted with.
     path: relative to the raw folder, as `read` expects it.
-    read: (path, raw folder) -> `readers.Recording`.
+    read: (path, raw folder) -> `recording.Recording`.
     statements: as the table has them; None: the header may say.
   """
 

@@ -7,7 +7,7 @@ Every header (`.hea`) below the folder is a record; its id is the path below
 the folder, without suffix. Sampling rate, length, gain, unit, order and
 spelling of the leads are free; all twelve leads must be there. Age and sex come
 from header comments such as `#Age: 51`. Gains that are the leads' own spans, as
-in LUDB, are none (`readers`); records read without them are counted.
+in LUDB, are none (`formats.wfdb`); records read without them are counted.
 
 The table of labels is a CSV file with the columns
 

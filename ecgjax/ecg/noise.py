@@ -54,7 +54,7 @@ def baseline_wander(draws, length: int, rate: float):
   """Slow drift: three sines, common frequencies, own amplitudes and phases.
 
   Args:
-    draws: `slots.Draws` of the record's key; slots 40-48.
+    draws: `draws.Draws` of the record's key; slots 40-48.
     length: samples L.
     rate: Hz.
 

@@ -62,7 +62,7 @@ def resample(recording, rate: float):
   """Returns a recording at another sampling rate.
 
   Args:
-    recording: a `readers.Recording` that `validate.check` accepted.
+    recording: a `recording.Recording` that `validate.check` accepted.
     rate: Hz; any rational multiple, e.g. 257 to 500.
 
   Returns:

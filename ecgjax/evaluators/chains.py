@@ -128,7 +128,7 @@ def evaluate_chains(
   """Probes of frozen features for the chain.
 
   Args:
-    features: arm -> split -> [N, D]; `arms.BASELINE` and 'probe'.
+    features: arm -> split -> [N, D]; `compare_arms.BASELINE` and 'probe'.
     chains: split -> [N] chain of every record, '' unknown.
     patients: [N] of the test split.
     fit: (train features, labels, validation features, labels) -> probe.

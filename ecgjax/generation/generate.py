@@ -1,10 +1,10 @@
 """`--mode=generate`: ECGs for the rare classes of a training fold.
 
 Reads a data set, a codec, a prior or nothing (`config.augment`), makes ECGs by
-one operator (`makers`), drops what the plausibility filter or a rule refuses,
-and writes a TFRecord data set that `config.data.extra` reads. Codec, prior and
-teacher must have been trained on the same training fold; parents are labelled
-training records and never anything else.
+one operator (`operators`), drops what the plausibility filter or a rule
+refuses, and writes a TFRecord data set that `config.data.extra` reads. Codec,
+prior and teacher must have been trained on the same training fold; parents are
+labelled training records and never anything else.
 
 Every draw follows from (config.seed, class, number of the batch), so that the
 same command writes the same bytes. `generated.json` is written last; a run
@@ -176,7 +176,7 @@ def fill_classes(config, context, labelled, task, propose, teacher):
   An ECG counts for every class that it has.
 
   Returns:
-    [`makers.Made`], class -> {'real', 'wanted', 'made'}, reason -> number of
+    [`operators.Made`], class -> {'real', 'wanted', 'made'}, reason -> number of
     proposals that were refused.
   """
   options = config.augment

@@ -86,7 +86,7 @@ def make_context(config, data, models):
   """Reads the records of the classes that are wanted.
 
   Returns:
-    `makers.Context`, the `labels.LabelTask`, and reason -> number of records
+    `operators.Context`, the `labels.LabelTask`, and reason -> number of records
     that cannot be parents.
   """
   options, builder = config.augment, data.builder

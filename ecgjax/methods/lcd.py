@@ -247,7 +247,7 @@ def lcd_loss(
     axis_name: mapped axis, or None.
     gamma: weight of the decorrelation.
     off_diagonal_weight, divisor, on_diagonal: see
-      `losses.decorrelation_loss`.
+      `decorrelation.decorrelation_loss`.
 
   Returns:
     Scalar L_intra + L_inter + gamma L_cov, and its three parts.

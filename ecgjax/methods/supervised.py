@@ -179,7 +179,7 @@ def balanced_weights(label, mask, task: str) -> tuple[float, ...]:
       K times the positives.
 
   Returns:
-    K weights for `losses.classification_loss`; 1 for a class without a
+    K weights for `decorrelation.classification_loss`; 1 for a class without a
     positive, which no weight can help.
   """
   positive = (label * mask).sum(axis=0)

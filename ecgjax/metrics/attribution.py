@@ -7,7 +7,7 @@ with respect to the normalised ECG, from the flat line to the recording:
 
 They add up to logit(x) - logit(0) (completeness), so that they say what the
 logit is made of. Measured is the share of |a| inside the waves that define the
-class (`waves.DEFINING`), against what would be there without looking:
+class (`delineation.DEFINING`), against what would be there without looking:
 
   time       the share of the samples that those waves take
   amplitude  the share of |x| inside them; a model that weighs every sample
@@ -66,7 +66,7 @@ class Examples(NamedTuple):
     ecg: [N, L, C] normalised, as the model sees it.
     patients: [N].
     labels: N sets of class names.
-    known: N `waves.Waves`.
+    known: N `delineation.Waves`.
   """
 
   name: str

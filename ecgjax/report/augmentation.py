@@ -25,7 +25,7 @@ def conclude(results: Mapping, controlled) -> dict:
 
   Args:
     results: has `differences` and `differences_per_class`, see
-      `arms.evaluate_arms`.
+      `compare_arms.evaluate_arms`.
     controlled: arms that have to stand out from the control.
 
   Returns:

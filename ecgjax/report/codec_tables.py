@@ -13,7 +13,7 @@ def reconstruction_tables(found: Mapping) -> list[Table]:
 
 
 def page_tables(found: Mapping) -> list[Table]:
-  """Ink, rows and codebook of a codec of pages, see `ink.summarise`."""
+  """Ink, rows and codebook of a codec of pages, see `page_errors.summarise`."""
   rows = [[name, cell(entry)] for name, entry in found['metrics'].items()]
   return [
     Table(['', 'test pages'], rows,

@@ -91,8 +91,8 @@ def assemble(
   """Builds and checks a result record.
 
   Args:
-    evaluation: from `arms.evaluate_arms`, or a dict with the parts `metrics`,
-      `per_class`, `arms` and `differences` for a task without labels.
+    evaluation: what `compare_arms.evaluate_arms` returned, or for a task
+      without labels a dict with `metrics`, `per_class`, `arms`, `differences`.
     method: name of the pretraining or training method.
     dataset: name of the evaluated data set.
     protocol: how the figures came about, e.g. 'standardised_lr'.
@@ -264,7 +264,7 @@ def write_predictions(
 
   Args:
     path: an `.npz` file, without pickled objects.
-    arms: see `arms.evaluate_arms`, as are the rest.
+    arms: see `compare_arms.evaluate_arms`, as are the rest.
     labels: [N, K].
     patients: [N].
     class_names: K names.
@@ -296,7 +296,7 @@ def write_predictions(
 
 
 def read_predictions(path: str | os.PathLike) -> dict:
-  """The arguments of `arms.evaluate_arms`, as `write_predictions` got them."""
+  """Reads what `write_predictions` wrote: arguments of `evaluate_arms`."""
   with np.load(path, allow_pickle=False) as arrays:
     stored = {name: arrays[name] for name in arrays.files}
   split = {'scores': {}, 'thresholds': {}}

@@ -164,7 +164,7 @@ def schedule(
   """Returns the times of the events of one record.
 
   Args:
-    draws: `slots.Draws` of the record key; slots 0-12, 17, 60-67.
+    draws: `draws.Draws` of the record key; slots 0-12, 17, 60-67.
     patient: `simulator.Patient`.
     factors: [7] int32.
     duration: s; K = `num_events(duration)`.

@@ -5,7 +5,7 @@ ST, a sawtooth for atrial fibrillation and flutter. Arrays are components first,
 [3, L]: XLA vectorises along the last axis.
 
 Sources: Stridh & Sornmo 2001 (sawtooth); McSharry et al. 2003 (kernels). The
-arguments `draws` are `slots.Draws` of the record's key, slots 13-24, 70-74.
+arguments `draws` are `draws.Draws` of the record's key, slots 13-24, 70-74.
 """
 
 import functools

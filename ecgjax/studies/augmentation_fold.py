@@ -28,7 +28,7 @@ class Fold(NamedTuple):
 
   Attributes:
     seed: of the choice of records, and of everything made from them.
-    data: `sources.Data` whose labelled training split is the fold.
+    data: `run_data.Data` whose labelled training split is the fold.
     manifest: of its records.
   """
 

@@ -1,7 +1,7 @@
 """One recording as a row of a batch: resampled, reordered, cut or padded.
 
 The same steps as when a data set is prepared and read (`convert`,
-`input_pipeline`), so that a model sees a file as it would see it there.
+`stream`), so that a model sees a file as it would see it there.
 """
 
 from collections.abc import Sequence

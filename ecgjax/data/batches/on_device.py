@@ -1,7 +1,7 @@
 """A split in device memory: epochs cost the host no work.
 
 Batches are gathered on the device, with the rows and values of
-`input_pipeline.train_batches` and `eval_batches`; only row numbers travel.
+`stream.train_batches` and `eval_batches`; only row numbers travel.
 int16 signals are small: PTB-XL's 17,418 training records take 0.42 GB at
 100 Hz and 12 leads.
 """
@@ -50,7 +50,7 @@ def train_batches(
   repeats: np.ndarray | None = None,
   keep_remainder: bool = False,
 ) -> Iterator[dict[str, jax.Array]]:
-  """As `input_pipeline.train_batches`, from the arrays of `load`."""
+  """As `stream.train_batches`, from the arrays of `load`."""
   chunks = shuffle.train_rows(
     split.position, split.window, batch_size, seed, start_step,
     process_index, process_count, repeats, keep_remainder,
@@ -69,7 +69,7 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[dict[str, jax.Array]]:
-  """As `input_pipeline.eval_batches`, from the arrays of `load`."""
+  """As `stream.eval_batches`, from the arrays of `load`."""
   rows, masks = shuffle.eval_rows(
     len(split), batch_size, process_index, process_count
   )

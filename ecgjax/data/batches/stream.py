@@ -259,7 +259,7 @@ def _windows(rows_per_shard, rows_per_window) -> np.ndarray:
 def steps_per_epoch(
   split: Split, batch_size: int, keep_remainder: bool = False
 ) -> int:
-  """Training batches per epoch, see `order.steps_per_epoch`."""
+  """Training batches per epoch, see `shuffle.steps_per_epoch`."""
   return shuffle.steps_per_epoch(len(split), batch_size, keep_remainder)
 
 
@@ -304,14 +304,14 @@ def train_batches(
     start_step: first step; those before it cost nothing.
     process_index: this host, h.
     process_count: number of hosts, P.
-    repeats: how often each row occurs in an epoch, see `order.repeats`.
-    keep_remainder: see `order.train_rows`.
+    repeats: how often each row occurs in an epoch, see `shuffle.repeats`.
+    keep_remainder: see `shuffle.train_rows`.
 
   Yields:
     Batches of b rows, see the module.
 
   Raises:
-    ValueError: see `order.train_rows`.
+    ValueError: see `shuffle.train_rows`.
     CorruptShard: names the shard.
   """
   chunks = shuffle.train_rows(
@@ -347,7 +347,7 @@ def batches(
 
   Args:
     split: an open split.
-    chunks: [steps, b] arrays of row numbers, such as `order.train_rows`. Rows
+    chunks: [steps, b] arrays of row numbers, such as `shuffle.train_rows`. Rows
       of one window should follow each other, or it is read again.
 
   Yields:

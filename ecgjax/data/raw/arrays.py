@@ -14,7 +14,7 @@ from ecgjax.ecg.recording import BadRecord, Recording
 from ecgjax.formats import raw_files, wfdb
 
 _UNITS_PER_MILLIVOLT = 1000.0
-_MAX_BYTES = 1 << 28  # unpacked: 12 leads of `readers.MAX_SAMPLES` float64
+_MAX_BYTES = 1 << 28  # unpacked: 12 leads of `wfdb.MAX_SAMPLES` float64
 _COMPRESSED = 15  # MATLAB level 5 element type
 _HEADER = 128  # bytes
 

@@ -4,7 +4,7 @@ LUDB 1.0.1 has 200 recordings of 10 s with P, QRS and T delineated in every
 lead (one annotation file per lead), and diagnoses in `ludb.csv`. The first and
 the last beats are not marked, so that nothing is known outside the span from
 the first mark to the last. Its headers give each lead's own span as gain; the
-counts are microvolts, and are read as that (`readers`).
+counts are microvolts, and are read as that (`formats.wfdb`).
 
 Source: Kalyakulina et al., IEEE Access 8:186181 (2020).
 """

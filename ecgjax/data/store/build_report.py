@@ -57,7 +57,7 @@ class Tally:
     self.rejections.append(Rejection(record, file, reason, detail))
 
   def add(self, entry, converted):
-    """Notes a stored record: `base.Entry` and `convert.Converted`."""
+    """Notes a stored record: `builder.Entry` and `convert.Converted`."""
     self._splits[entry.split] += 1
     self._sources[entry.source] += 1
     self._patients[entry.split].add(entry.patient)

@@ -9,7 +9,7 @@ Records that are not stored are of three kinds, all listed in
 * rejected: a reason of `validate.REASONS`; more than `max_rejected` of the
   records that are there fail the build, after the list is written;
 * `missing_file`: a table names a record that is not there; counted apart;
-* left out on purpose, a reason of `tally.LEFT_OUT`; counted apart.
+* left out on purpose, a reason of `build_report.LEFT_OUT`; counted apart.
 """
 
 import collections

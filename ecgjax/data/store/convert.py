@@ -42,7 +42,7 @@ class Job(NamedTuple):
   Attributes:
     path: of the record, relative to the raw folder, as `read` expects it.
     rules: what the corpus promises of it.
-    read: (path, root) -> `readers.Recording`; a function of a module, so that
+    read: (path, root) -> `recording.Recording`; a function of a module, so that
       a worker process finds it.
   """
 

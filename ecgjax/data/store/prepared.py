@@ -47,7 +47,7 @@ def make_builder(name: str, data_dir: str = '', rate: float = 100, **options):
     name: of the data set.
     data_dir: '' means the default folder of tensorflow-datasets.
     rate: Hz.
-    **options: fields of the builder's config, see `base.EcgConfig`.
+    **options: fields of the builder's config, see `builder.EcgConfig`.
 
   Raises:
     ValueError: if a choice does not apply.

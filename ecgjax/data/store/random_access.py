@@ -7,7 +7,7 @@ record is then one read of exactly its signal, from the page cache where the
 operating system has it there. 800,000 records take 10 MB of index and no
 second copy of the corpus.
 
-The checksums of the records are not looked at here: `table.read_table` has
+The checksums of the records are not looked at here: `records.read_table` has
 verified all of them when the split was opened.
 """
 
@@ -24,7 +24,7 @@ class Signals:
   """The signals of a split.
 
   Args:
-    split: an open `input_pipeline.Split` on a local disk.
+    split: an open `stream.Split` on a local disk.
 
   Raises:
     ValueError: if the data set is not on a local disk.
