@@ -2,9 +2,9 @@
 
 `patient_index` lists the ECGs of every patient once. A batch of B rows then
 holds N = B / K patients, the K rows of a patient next to each other (losses go
-by the patient id, never by position). All choices are pure functions of
-(seed, epoch, patient), see `shuffle`: nothing has a state, resuming at a step
-is indexing, and hosts that take their slice of each global batch together see the
+by the patient id, never by position). All choices are pure functions of (seed,
+epoch, patient), see `shuffle`: nothing has a state, resuming at a step is
+indexing, and hosts that take their slice of each global batch together see the
 batches of one host.
 
 * One epoch shows every patient once, whatever the number of his ECGs; the tail
