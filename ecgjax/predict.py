@@ -59,7 +59,7 @@ class Source(NamedTuple):
   """Where a record is.
 
   Attributes:
-    name: as in the output.
+    name: what the output calls it.
     path: without suffix, absolute.
     root: folder that its files may not leave.
   """
@@ -75,7 +75,7 @@ class Predictor(NamedTuple):
   Attributes:
     contract: of one row; its leads are those used.
     given: lead names of --leads, as typed; () without.
-    names: of the D outputs.
+    names: names of the D outputs.
     kind: 'features' or 'probabilities'.
     run: batch (see `data.batches.from_recording`) -> [B, D].
     hint: what to do where leads are missing.
@@ -237,7 +237,7 @@ def write(results, predictor: Predictor, file, form: str) -> int:
   """Writes all rows as CSV or JSON; returns how many were refused.
 
   Args:
-    results: from `predict`.
+    results: what `predict` returned.
     predictor: names the outputs.
     file: open for writing text.
     form: 'csv' or 'json'.

@@ -67,7 +67,7 @@ def read_table(path: str) -> list[dict]:
   """Rows of PTB-XL's table, typed.
 
   Args:
-    path: of `ptbxl_database.csv`.
+    path: where `ptbxl_database.csv` is.
 
   Returns:
     Dicts with record_id, patient_id (strings), fold, age, sex, time (days

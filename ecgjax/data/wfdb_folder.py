@@ -42,7 +42,7 @@ def read_labels(path: str) -> tuple[list[str], dict[str, dict]]:
   """Reads a table of labels, see the module.
 
   Args:
-    path: of the CSV file.
+    path: where the CSV file is.
 
   Returns:
     The label names, A of them, and record -> dict with patient, time, age, sex

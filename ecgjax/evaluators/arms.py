@@ -129,7 +129,7 @@ def compare(scores: dict, splits: dict, arm: str, draws: int, also=()):
     scores: arm -> (validation, test) probabilities, each [N, K] or [S, N, K].
     splits: 'validation' and 'test' -> Split with labels.
     arm: the one under test.
-    draws: of the bootstrap by patient.
+    draws: number of bootstrap draws over patients.
     also: further pairs of arms to compare.
 
   Returns:
@@ -167,7 +167,7 @@ def errors_section(data, predictions: dict, arm: str) -> page.Section:
 
   Args:
     data: `data.batches.run_data.Data`.
-    predictions: from `compare`, of one seed.
+    predictions: what `compare` returned, of one seed.
     arm: which.
   """
   test = data.labelled['test']

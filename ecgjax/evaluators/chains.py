@@ -132,7 +132,7 @@ def evaluate_chains(
     chains: split -> [N] chain of every record, '' unknown.
     patients: [N] of the test split.
     fit: (train features, labels, validation features, labels) -> probe.
-    draws: of the bootstrap by patient.
+    draws: number of bootstrap draws over patients.
 
   Returns:
     A dict for the results: `chains` (name -> records of train and test),
@@ -175,8 +175,8 @@ def section(part: Mapping, choice: str) -> page.Section:
   """Tables of the report.
 
   Args:
-    part: from `evaluate_chains`.
-    choice: of `config.evaluation.chains`.
+    part: what `evaluate_chains` returned.
+    choice: `config.evaluation.chains`.
   """
   rows = []
   for name, arm in part['arms'].items():

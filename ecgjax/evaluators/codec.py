@@ -93,7 +93,7 @@ def evaluate_signals(
   Args:
     run: see `evaluate`.
     test: the test split before and after the codec.
-    decode: from `make_decode`.
+    decode: what `make_decode` returned.
   """
   contract, splits = run.model.contract, run.data.labelled
   num_codes = make_codec(run.model.config).num_codes
@@ -156,7 +156,7 @@ def make_judge(folder: str, contract: InputContract) -> Model:
 
   Args:
     folder: its work folder, '' for LCD's encoder before training.
-    contract: of the codec.
+    contract: input contract of the codec.
 
   Raises:
     ValueError: if it expects another rate or length.

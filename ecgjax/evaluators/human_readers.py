@@ -32,7 +32,7 @@ class Reader(NamedTuple):
 
   Attributes:
     name: reader, or the group's majority.
-    group: as in the CSV.
+    group: what the CSV says, e.g. 'cardiologist'.
     calls: [N, K] int8: 1, 0 or -1 (not judged).
   """
 
@@ -195,7 +195,7 @@ def compare_readers(
   Only labels that some reader was asked for are looked at.
 
   Args:
-    readers: from `read_readers`.
+    readers: what `read_readers` returned.
     scores: [N, K] the model's probabilities.
     thresholds: [K] chosen on validation.
     labels: [N, K] reference standard.
@@ -203,7 +203,7 @@ def compare_readers(
     class_names: K names.
     label_mask: [N, K], 0 where the reference standard says nothing.
     draws: number of bootstrap draws.
-    seed: of the draws.
+    seed: int; every draw follows from it.
 
   Returns:
     `rows`: list of {'name', 'group', 'num_records', 'per_class': {label:

@@ -66,7 +66,7 @@ def evaluate_identity(
       training seeds.
     data: `data.batches.run_data.Data`.
     gap_edges: limits of the strata of gaps, days.
-    draws: of the patient bootstrap.
+    draws: number of bootstrap draws over patients.
 
   Returns:
     `retrieval`, see `retrieval.evaluate`, on the test split, features

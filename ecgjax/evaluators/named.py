@@ -44,7 +44,7 @@ def options(names: Sequence[str], *groups: Mapping) -> dict:
   """The options of evaluators: their own, or as a group has them.
 
   Args:
-    names: of the evaluators.
+    names: files of `ecgjax/evaluators/`.
     *groups: groups of a config; the last one that has a field counts.
   """
   found = {k: v for name in names for k, v in _options(name).items()}
@@ -57,8 +57,8 @@ def check(names: Sequence[str], options: Mapping, model: Model) -> None:
   """Refuses evaluators that cannot judge a model; opens no data.
 
   Args:
-    names: of the evaluators.
-    options: of all of them.
+    names: files of `ecgjax/evaluators/`.
+    options: what `options` returned.
     model: with weights and classes or, before training, without.
 
   Raises:

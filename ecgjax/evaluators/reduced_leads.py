@@ -81,7 +81,7 @@ def evaluate_reduced_leads(
     flat: [C, D] features of leads without signal.
     test: columns `label`, `label_mask` and `patient` of the test split.
     fit: (train [N, d], validation [M, d]) -> object with `predict`.
-    draws: of the patient bootstrap, the same for all conditions.
+    draws: number of bootstrap draws, the same ones for all conditions.
 
   Returns:
     JSON-able: `leads`, `num_conditions`, `metric` ('macro_auroc' over labels
@@ -183,7 +183,7 @@ def section(part: Mapping) -> page.Section:
   """Tables and figure of the report.
 
   Args:
-    part: from `evaluate_reduced_leads`.
+    part: what `evaluate_reduced_leads` returned.
   """
   rows = []
   for variant in VARIANTS:

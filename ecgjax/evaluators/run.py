@@ -21,8 +21,8 @@ class Run:
     data: splits of the data set that it is judged on.
     probed: arm -> name of the model that a probe of frozen features reads.
     options: name -> value: the `OPTIONS` of the evaluators, as configured.
-    recipe: of the probes, see `arms.fit_probe`.
-    draws: of the bootstrap by patient.
+    recipe: how probes are fitted, see `arms.fit_probe`.
+    draws: number of bootstrap draws over patients.
     figures: name -> validation figure that training kept with the checkpoint.
   """
 
@@ -51,7 +51,7 @@ class Run:
     """What a model says of the labelled records of a split.
 
     Args:
-      name: of `models`.
+      name: key of `models`.
       split: 'train', 'validation' or 'test'.
     """
     key = name, split

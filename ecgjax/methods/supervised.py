@@ -147,7 +147,7 @@ def mix(key, ecg, label, mask, alpha: float, axis_name):
     ecg: [B, L, C].
     label: [B, K].
     mask: [B, K].
-    alpha: of Beta(alpha, alpha).
+    alpha: the weight of a row is drawn from Beta(alpha, alpha).
     axis_name: mapped axis, or None.
 
   Returns:

@@ -19,7 +19,7 @@ class Ending(NamedTuple):
   Attributes:
     results: the result record, see `results.assemble`.
     predictions: arguments of `results.write_predictions`; None without labels.
-    sections: of the report, beside those that every report has.
+    sections: further sections of the report.
     tables: in the log, below the headline.
     history: rows of `metrics.jsonl`; gives the training curves.
     title: of the report; '': method and data set.

@@ -253,7 +253,7 @@ def reliability(
     patients: [N].
     class_names: K names.
     classes: positions of the labels that are drawn.
-    draws: of the bootstrap.
+    draws: number of bootstrap draws over patients.
   """
   figure, panels = _panels(len(classes))
   counts = bootstrap.patient_counts(patients, draws).astype(np.float64)
@@ -287,7 +287,7 @@ def label_curves(efficiency: Mapping) -> Figure:
   """Macro AUROC against labelled records, with 95 % bands.
 
   Args:
-    efficiency: from `label_efficiency.label_efficiency`.
+    efficiency: what `label_efficiency.label_efficiency` returned.
   """
   figure = _figure(7.5, 4.4)
   axes = figure.subplots()

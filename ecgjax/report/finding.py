@@ -19,7 +19,7 @@ class Finding(NamedTuple):
     arms: arm -> probabilities on validation and on test, [N, K] each, for the
       one comparison of all arms on the labels of the task.
     comparisons: further pairs of arms, e.g. (('judge', 'probe'),).
-    sections: of the report.
+    sections: sections of the report.
     tables: in the log, and in a section of the report of their own.
   """
 

@@ -132,7 +132,7 @@ def errors_section(
   """12-lead plots of the most confident errors.
 
   Args:
-    mistakes: from `confident_errors`.
+    mistakes: what `confident_errors` returned.
     class_names: K names.
     load: row of the test set -> arguments of `ecg_plot.plot_ecg`.
   """
@@ -159,7 +159,7 @@ def write_page(
 
   Args:
     path: the file.
-    title: of the page.
+    title: heading of the page.
     sections: in order.
     synthetic: True puts a banner on the page.
   """

@@ -17,7 +17,7 @@ class TrainState:
     step: number of updates done, int32.
     params: trained by the optimizer.
     model_state: BatchNorm statistics, codebooks, queues.
-    opt_state: of the optimizer.
+    opt_state: the optimizer's moments and counters.
     target: EMA target network, or None.
     rng: base key; the key of a step is folded from it, it never changes.
   """

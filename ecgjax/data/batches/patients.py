@@ -91,10 +91,10 @@ def choose(
   the others among its partners: distinct while there are any, then again.
 
   Args:
-    index: of the split.
+    index: what `index_split` returned.
     patients: [m] positions in the index.
     options: `config.longitudinal`.
-    seed: of the run.
+    seed: int, `config.seed`; the order follows from it.
     epoch: number of the epoch.
 
   Returns:
@@ -142,10 +142,10 @@ def plan_epoch(
   """Which ECGs one epoch shows, in order, and what that amounts to.
 
   Args:
-    index: of the split.
+    index: what `index_split` returned.
     num_patients: N, patients of a global batch.
     options: `config.longitudinal`.
-    seed: of the run.
+    seed: int, `config.seed`; the order follows from it.
     epoch: number of the epoch.
   """
   zeros = np.zeros(len(index), np.uint8)
@@ -218,9 +218,9 @@ def train_rows(
   """Rows of the training batches, without end.
 
   Args:
-    index: of the split.
+    index: what `index_split` returned.
     config: uses `batch_size`, the GLOBAL number of rows B, and `longitudinal`.
-    seed: of the run.
+    seed: int, `config.seed`; the order follows from it.
     start_step: first step.
     process_index: this host, h.
     process_count: number of hosts, P; host h takes rows [h B / P, ...).

@@ -51,8 +51,8 @@ def steps_per_epoch(
   """Training batches per epoch.
 
   Args:
-    num_rows: of an epoch.
-    batch_size: of a full batch.
+    num_rows: rows of an epoch.
+    batch_size: rows of a full batch.
     keep_remainder: whether what remains is a last, smaller batch; a single row
       is none, for its features have no variance.
 

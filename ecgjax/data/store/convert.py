@@ -40,7 +40,7 @@ class Job(NamedTuple):
   """What a worker needs.
 
   Attributes:
-    path: of the record, relative to the raw folder, as `read` expects it.
+    path: path of the record, relative to the raw folder, as `read` expects it.
     rules: what the corpus promises of it.
     read: (path, root) -> `recording.Recording`; a function of a module, so that
       a worker process finds it.
@@ -65,7 +65,7 @@ class Converted(NamedTuple):
     residual: limb-lead residual, microvolts.
     content_hash: hex sha256 of the native signal, see `content_hash`.
     checksum_checked: whether the file gave checksums.
-    comments: of the header.
+    comments: the header's comment lines.
     valid_start: first sample that is used; before it, a recorder settles.
     remarks: keys of `validate.REMARKS`.
   """
@@ -125,7 +125,7 @@ def shorten(recording: Recording, rate: float) -> tuple[Recording, bool]:
   """First `SECONDS` of a recording at another rate.
 
   Args:
-    recording: as read.
+    recording: the recording as it was read.
     rate: Hz.
 
   Returns:

@@ -180,7 +180,7 @@ def gains(rows: Iterable[tuple[Sequence[float], Sequence[float]]]) -> dict:
   """What the gains of headers are: calibrations, or the leads' own spans.
 
   Args:
-    rows: of each recording, gains [12] in counts per millivolt and
+    rows: for each recording, gains [12] in counts per millivolt and
       peak-to-peak values [12] by them, mV.
 
   Returns:
