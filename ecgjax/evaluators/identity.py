@@ -27,16 +27,12 @@ OLD = 65  # years
 def evaluate(run) -> Finding:
   """Identity, age and sex in the features, before and after training."""
   features = {
-    METHOD: run.features('model'),
     BASELINE: run.features('untrained'),
+    METHOD: run.features('model'),
   }
+  gap_edges = run.options['gap_edges']
   return describe(
-    evaluate_identity(
-      features,
-      run.data,
-      gap_edges=run.options['gap_edges'],
-      draws=run.draws,
-    )
+    evaluate_identity(features, run.data, gap_edges=gap_edges, draws=run.draws)
   )
 
 
@@ -75,7 +71,7 @@ def evaluate_identity(
     supports of a probe, `differences` -> label -> auroc; None where neither
     age nor sex is known.
   """
-  tables = {
+  known = {
     name: {
       field: column[split.position]
       for field, column in records.read_table(data.builder, name).items()
@@ -83,9 +79,6 @@ def evaluate_identity(
     }
     for name, split in data.labelled.items()
   }
-  test = data.labelled['test']
-  patients = test.columns['patient']
-  found = {'retrieval': None, 'confounders': None}
   features = {
     arm: {
       name: part[None] if np.ndim(part) == 2 else part
@@ -93,7 +86,9 @@ def evaluate_identity(
     }
     for arm, parts in features.items()
   }  # [S, N, D] each
-  if len(np.unique(patients)) < len(patients):
+  test = data.labelled['test'].columns
+  found = {'retrieval': None, 'confounders': None}
+  if len(np.unique(test['patient'])) < len(test['patient']):
     found['retrieval'] = retrieval.evaluate(
       {
         arm: np.stack(
@@ -101,34 +96,43 @@ def evaluate_identity(
         )
         for arm, parts in features.items()
       },
-      patients,
-      tables['test']['time'],
-      test.columns['label'],
+      test['patient'],
+      known['test']['time'],
+      test['label'],
       baseline=BASELINE,
       gap_edges=gap_edges,
       draws=draws,
     )
   else:
     logger.info('No test patient has two ECGs: no retrieval.')
-  names, columns = person_labels(tables)
-  if not names:
+  names, columns = person_labels(known)
+  if names:
+    found['confounders'] = _confounders(
+      features, names, columns, test['patient'], draws
+    )
+  else:
     logger.info('Age and sex are not known: no probe of confounders.')
-    return found
-  scores = {}
-  for arm, parts in features.items():
-    scores[arm] = np.stack(
+  return found
+
+
+def _confounders(features, names, columns, patients, draws: int) -> dict:
+  """Probes for age and sex; `features` [S, N, D] of each arm and split."""
+  scores = {
+    arm: np.stack(
       [
         _probe(columns, *(parts[name][seed] for name in run_data.SPLITS))
         for seed in range(len(parts['test']))
       ]
     )
+    for arm, parts in features.items()
+  }
   label, mask = columns['test']
   evaluation = compare_arms.evaluate_arms(
     scores, label, patients, names,
     method=METHOD, baseline=BASELINE, label_mask=mask, draws=draws,
   )  # fmt: skip
   keep = ('auroc', 'supported', 'num_positive', 'num_negative')
-  found['confounders'] = {
+  return {
     'arms': {
       arm: {
         name: {field: entry[field] for field in keep}
@@ -141,7 +145,6 @@ def evaluate_identity(
       for pair, table in evaluation['differences_per_class'].items()
     },
   }
-  return found
 
 
 def _probe(columns, train, validation, test) -> np.ndarray:

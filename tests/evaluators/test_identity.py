@@ -126,6 +126,19 @@ def test_labels_of_persons():
   assert label[:, 0].tolist() == [0, 1, 0, 1] and mask[2].tolist() == [0, 0]
 
 
+def test_columns_are_before_then_after_training(monkeypatch):
+  data, sexes = cohort(monkeypatch)
+  run = types.SimpleNamespace(
+    features={'model': encoders(data, sexes)['trained'],
+              'untrained': encoders(data, sexes)['untrained']}.get,
+    data=data, options=identity.OPTIONS, draws=200,
+  )  # fmt: skip
+  found = identity.evaluate(run)
+  assert found.fields == {'identity': evaluate(data, sexes)}
+  header = ['untrained', 'trained', 'trained-untrained']
+  assert [list(table.header[1:]) for table in found.tables] == [header] * 2
+
+
 @pytest.mark.parametrize('known', [True, False])
 def test_report_has_a_section(monkeypatch, known):
   from ecgjax.report import page, readme
