@@ -85,8 +85,8 @@ def write_gallery(path, facts: dict, children: Sequence[dict]) -> None:
 
   Args:
     path: the file.
-    facts: what is known of the data set: `operator`, `source`, `classes`, `rejected`,
-      `measures`.
+    facts: what is known of the data set: `operator`, `source`, `classes`,
+      `rejected`, `measures`.
     children: `ecg` [L, 12] mV, `rate` Hz, `labels`, `made_for`, `weight`,
       `parents` (each `name` and `ecg`) and `parents_synthetic`.
   """
