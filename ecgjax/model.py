@@ -38,8 +38,8 @@ class Model(NamedTuple):
     config: of the run that made it; None if nothing was configured.
     step: updates of `params` so far.
     fingerprint: sha256 of its training data, '' if unknown.
-    num_labels: width of the labels that it was trained with; other than
-      classes of a classifier, those of a prior have no names here.
+    num_labels: number of classes in the labels that it was trained with. A
+      prior has some, too, but no `class_names`.
   """
 
   method: Method

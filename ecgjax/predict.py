@@ -70,7 +70,7 @@ class Source(NamedTuple):
 
 
 class Predictor(NamedTuple):
-  """What is asked of a checkpoint.
+  """A model ready for files: its function and the names of its outputs.
 
   Attributes:
     contract: of one row; its leads are those used.

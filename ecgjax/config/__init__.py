@@ -80,7 +80,7 @@ def common(dataset: str) -> ml_collections.ConfigDict:
   config.data.resident = True  # one device: training split in its memory
   config.data.window_gib = 1.0  # larger splits are shuffled in such windows
   config.data.extra = ()  # work folders of --mode=generate; supervised only
-  config.data.oversample = 0.0  # share up to which rare classes are repeated
+  config.data.oversample = 0.0  # rare classes are repeated up to this share
 
   config.model = ml_collections.ConfigDict()
   config.model.name = 'vgg1d'

@@ -164,7 +164,7 @@ def make(config) -> method.Method:
 
 
 def check(options) -> None:
-  """Refuses options that exist not or make no sense together."""
+  """Raises ValueError for unknown or conflicting options."""
   for field, choices in CHOICES.items():
     if options[field] not in choices:
       raise ValueError(

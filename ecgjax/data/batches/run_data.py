@@ -99,7 +99,7 @@ def require_task(config) -> None:
 
 
 class Batches(NamedTuple):
-  """What a run's loop reads of one split.
+  """Training and validation batches of one run.
 
   Attributes:
     steps_per_epoch: batches of one pass over the real records.
