@@ -4,7 +4,9 @@ What a checkpoint expects and what it can say are part of it, so that nothing
 has to be configured again: see `checkpoints` for what is stored.
 """
 
+import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,8 @@ from ecgjax import checkpoints
 from ecgjax.config import from_json
 from ecgjax.data.batches import stream
 from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.ecg.leads import canonical
+from ecgjax.ecg.resample import resample_signal
 from ecgjax.methods.method import Method
 from ecgjax.runtime.resolve import resolve
 from ecgjax.training import train_state
@@ -145,26 +149,121 @@ def make_untrained(config, class_names: tuple[str, ...] = ()) -> Model:
   )  # fmt: skip
 
 
-def outputs(model: Model, batch) -> dict[str, jax.Array]:
-  """What `Method.predict` says of a batch, compiled once per method.
+def outputs(model: Model, batch, leads: Sequence[str] = ()) -> dict:
+  """What `Method.predict` says of a batch; compiled once per method.
 
   Args:
     model: any.
     batch: `ecg` [B, L, C] and, of stored records, how to read it; see
       `ecg.contract.to_model_input`.
+    leads: of the batch, as the contract calls and orders them; () for all that
+      the contract names. Some of them will do where features are those of
+      single leads: they are normalised together, and `features`, which is all
+      that is said then, are theirs.
+
+  Raises:
+    ValueError: if some leads will not do.
   """
-  predict = _compiled(model.method, model.contract)
+  leads = tuple(leads) or model.contract.leads
+  predict = _compiled(model.method, model.contract, leads)
   return predict(model.params, model.model_state, batch)
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(method, contract):
+def _compiled(method, contract: InputContract, leads: tuple[str, ...]):
+  used = dataclasses.replace(contract, leads=leads)
+  all_leads = leads == contract.leads
+  if not all_leads and not method.per_lead:
+    raise ValueError(
+      f'the model needs {", ".join(contract.leads)}; {", ".join(leads)} will '
+      'not do'
+    )
 
   @jax.jit
   def predict(params, model_state, batch):
-    return method.predict(params, model_state, to_model_input(batch, contract))
+    batch = to_model_input(batch, used)
+    if all_leads:
+      return method.predict(params, model_state, batch)
+    # The weights of a lead have their place; the other leads stay flat.
+    columns = np.array([contract.leads.index(name) for name in leads])
+    ecg = batch['ecg']
+    flat = jnp.zeros((*ecg.shape[:2], len(contract.leads)))
+    batch = batch | {'ecg': flat.at[..., columns].set(ecg)}
+    features = method.predict(params, model_state, batch)['features']
+    each = features.reshape(len(ecg), len(contract.leads), -1)  # [B, C, D]
+    return {'features': each[:, columns].reshape(len(ecg), -1)}
 
   return predict
+
+
+def as_batch(contract: InputContract, ecg, rate: float, leads) -> dict:
+  """ECGs in memory as the input contract asks for them.
+
+  Args:
+    contract: what a model expects.
+    ecg: [N, T, C] millivolts, every sample recorded.
+    rate: Hz; another one is resampled, polyphase.
+    leads: names of the C leads, in any order and spelling; others than those
+      of the contract are left out.
+
+  Returns:
+    `ecg` float32 [N, length, leads of the contract], of which a longer one
+    gives its first samples; where it is shorter, it ends with zeros, and
+    `valid_start` and `valid_len` [N] say what was recorded.
+
+  Raises:
+    ValueError: if a lead of the contract is missing, a sample is not finite or
+      the shape is another.
+  """
+  ecg, names = np.asarray(ecg, np.float32), [canonical(name) for name in leads]
+  if ecg.ndim != 3 or ecg.shape[2] != len(names):
+    raise ValueError(
+      f'ecg has shape {ecg.shape}; expected (ECGs, samples, leads) with the '
+      f'{len(names)} leads {", ".join(names)}'
+    )
+  missing = [name for name in contract.leads if name not in names]
+  if missing:
+    raise ValueError(
+      f'ecg has no lead {missing[0]}; the model needs '
+      f'{", ".join(contract.leads)}'
+    )
+  if not np.isfinite(ecg).all():
+    raise ValueError('ecg holds samples that are not finite; leave them out')
+  ecg = ecg[..., [names.index(name) for name in contract.leads]]
+  ecg = resample_signal(ecg, rate, contract.rate, axis=1)[:, : contract.length]
+  recorded = ecg.shape[1]
+  if recorded == contract.length:
+    return {'ecg': ecg}
+  rest = contract.length - recorded
+  return {
+    'ecg': np.pad(ecg, ((0, 0), (0, rest), (0, 0))),
+    'valid_start': np.zeros(len(ecg), np.int32),
+    'valid_len': np.full(len(ecg), recorded, np.int32),
+  }
+
+
+def features(model: Model, ecg, rate: float, leads) -> np.ndarray:
+  """Features [N, D] of ECGs in memory.
+
+  Args:
+    model: any.
+    ecg: [N, T, C] millivolts, every sample recorded.
+    rate: Hz.
+    leads: names of the C leads; see `as_batch`.
+
+  Raises:
+    ValueError: see `as_batch`.
+  """
+  batch, found = as_batch(model.contract, ecg, rate, leads), []
+  for first in range(0, len(ecg), BATCH_SIZE):
+    part = {k: v[first : first + BATCH_SIZE] for k, v in batch.items()}
+    count = len(part['ecg'])
+    part = {
+      k: np.resize(v, (BATCH_SIZE, *v.shape[1:])) for k, v in part.items()
+    }
+    rows = outputs(model, part)['features'][:count]
+    found.append(np.asarray(rows, np.float32))
+  return np.concatenate(found)
 
 
 def over_split(model: Model, split, name: str = '') -> Outputs:

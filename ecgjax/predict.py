@@ -25,26 +25,24 @@ says why).
 import argparse
 import csv
 import dataclasses
-import functools
 import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
 from ecgjax.data.batches import from_recording
 from ecgjax.data.raw import validate
-from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.ecg.contract import InputContract
 from ecgjax.ecg.leads import LEADS, indices
 from ecgjax.ecg.recording import BadRecord
 from ecgjax.formats import wfdb, wfdb_folder
-from ecgjax.model import Model, load
+from ecgjax.model import Model, load, outputs
 from ecgjax.runtime import console
 
 BATCH_SIZE = 32
@@ -73,20 +71,24 @@ class Predictor(NamedTuple):
   """A model ready for files: its function and the names of its outputs.
 
   Attributes:
+    model: the checkpoint.
     contract: of one row; its leads are those used.
     given: lead names of --leads, as typed; () without.
     names: names of the D outputs.
     kind: 'features' or 'probabilities'.
-    run: batch (see `data.batches.from_recording`) -> [B, D].
     hint: what to do where leads are missing.
   """
 
+  model: Model
   contract: InputContract
   given: tuple[str, ...]
   names: tuple[str, ...]
   kind: str
-  run: Callable
   hint: str
+
+  def run(self, batch):
+    """Outputs [B, D] of a batch, see `data.batches.from_recording`."""
+    return outputs(self.model, batch, self.contract.leads)[self.kind]
 
 
 def find_sources(arguments: Iterable[str]) -> list[Source]:
@@ -139,27 +141,11 @@ def make_predictor(
       f'--leads={",".join(given)} is not enough: {needs} for its {kind}{remedy}'
     )
   used = dataclasses.replace(contract, leads=leads)
-  columns = np.array([contract.leads.index(name) for name in leads])
-
-  @jax.jit
-  def run_model(params, model_state, batch):
-    ecg = to_model_input(batch, used)['ecg']
-    # The weights of a lead have their place; the other leads stay flat.
-    ecg = (
-      jnp.zeros((*ecg.shape[:2], len(contract.leads))).at[..., columns].set(ecg)
-    )
-    batch = {'ecg': ecg}
-    output = method.predict(params, model_state, batch)[kind]
-    if not by_lead:
-      return output
-    each = output.reshape(len(ecg), len(contract.leads), -1)  # [B, C, D]
-    return each[:, columns].reshape(len(ecg), -1)
-
-  run = functools.partial(run_model, model.params, model.model_state)
   names = model.class_names
   if kind == 'features':
     example = from_recording.empty_batch(used, 1)
-    width = jax.eval_shape(run, example).shape[1]
+    said = lambda batch: outputs(model, batch, leads)['features']
+    width = jax.eval_shape(said, example).shape[1]
     names = tuple(f'feature_{k}' for k in range(width))
     if by_lead:
       each = range(width // len(leads))
@@ -168,7 +154,7 @@ def make_predictor(
   if method.per_lead and leads == contract.leads:
     hint += '; for features of some leads name them with --leads'
     hint += ' and add --features' if kind == 'probabilities' else ''
-  return Predictor(used, given, names, kind, run, hint)
+  return Predictor(model, used, given, names, kind, hint)
 
 
 def read_row(source: Source, predictor: Predictor) -> tuple[dict, dict]:

@@ -58,6 +58,29 @@ def ratio(rate: float, target: float) -> tuple[int, int]:
   return nearest.numerator, nearest.denominator
 
 
+def resample_signal(ecg, rate: float, target: float, axis: int = 0):
+  """Samples at another rate, float32.
+
+  Args:
+    ecg: any shape, along `axis` T samples around zero.
+    rate: Hz.
+    target: Hz; any rational multiple, e.g. 257 to 500.
+    axis: that of the samples.
+
+  Returns:
+    ceil(T * target / rate) samples; as they are if the rates are equal.
+  """
+  import scipy.signal
+
+  up, down = ratio(rate, target)
+  if up == down:
+    return ecg
+  # The ends of a recording lie on a line, not at zero: no step there.
+  return scipy.signal.resample_poly(
+    ecg, up, down, axis=axis, window=_filter(up, down), padtype='line'
+  )
+
+
 def resample(recording, rate: float):
   """Returns a recording at another sampling rate.
 
@@ -72,8 +95,6 @@ def resample(recording, rate: float):
   Raises:
     ValueError: if samples are missing.
   """
-  import scipy.signal
-
   up, down = ratio(recording.rate, rate)
   if up == down:
     return recording
@@ -81,10 +102,7 @@ def resample(recording, rate: float):
     raise ValueError(f'{recording.file}: missing samples cannot be resampled')
   ecg = recording.samples.T.astype(np.float32)  # [C, T]
   ecg -= recording.baseline[:, None].astype(np.float32)
-  # The ends of a recording lie on a line, not at zero: no step there.
-  ecg = scipy.signal.resample_poly(
-    ecg, up, down, axis=1, window=_filter(up, down), padtype='line'
-  )
+  ecg = resample_signal(ecg, recording.rate, rate, axis=1)
   samples, gain = fit_int16(ecg.T, recording.gain)
   return recording._replace(
     samples=samples, gain=gain, baseline=np.zeros_like(gain), rate=float(rate)

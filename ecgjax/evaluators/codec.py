@@ -18,7 +18,14 @@ from ecgjax.ecg.contract import InputContract
 from ecgjax.ecg.page import make
 from ecgjax.evaluators.arms import fit_probe
 from ecgjax.metrics import page_errors, reconstruction
-from ecgjax.model import BATCH_SIZE, Model, load, make_untrained, outputs
+from ecgjax.model import (
+  BATCH_SIZE,
+  Model,
+  features,
+  load,
+  make_untrained,
+  outputs,
+)
 from ecgjax.models.codec import make_codec
 from ecgjax.report import codec_tables
 from ecgjax.report.finding import Finding
@@ -102,19 +109,18 @@ def evaluate_signals(
     found['codebook']['stages'], stage_prdn(test, decode), strict=True
   ):
     row['prdn'] = prdn
-  features = functools.partial(
-    _features, make_judge(run.options['judge'], contract)
-  )
+  judge = make_judge(run.options['judge'], contract)
+  see = lambda ecg: features(judge, ecg, contract.rate, leads.LEADS)
   train, held_out = (
-    features(_code(run.model, splits[name]).original)
+    see(_code(run.model, splits[name]).original)
     for name in ('train', 'validation')
   )
   probe = fit_probe(run.recipe, train, held_out, splits)
   validation = probe.predict(held_out)
   arms = {  # the same thresholds for both
-    'judge': (validation, probe.predict(features(test.original))),
+    'judge': (validation, probe.predict(see(test.original))),
     'judge_on_reconstructions': (
-      validation, probe.predict(features(test.reconstruction))
+      validation, probe.predict(see(test.reconstruction))
     ),
   }  # fmt: skip
   pictures = [
@@ -176,16 +182,3 @@ def make_judge(folder: str, contract: InputContract) -> Model:
       f'{contract.rate:g} Hz'
     )
   return judge
-
-
-def _features(judge: Model, ecg: np.ndarray) -> np.ndarray:
-  """Features [N, D] of ECGs [N, L, 12] in mV."""
-  chosen = ecg[..., list(leads.indices(judge.contract.leads))]
-  size = BATCH_SIZE
-  found = []
-  for first in range(0, len(chosen), size):
-    rows = chosen[first : first + size]
-    padded = np.resize(rows, (size, *rows.shape[1:]))
-    said = outputs(judge, {'ecg': padded})
-    found.append(np.asarray(said['features'], np.float32)[: len(rows)])
-  return np.concatenate(found)

@@ -5,7 +5,6 @@ parents come from, which their checkpoints prove by the fingerprint of their
 data.
 """
 
-import jax
 import ml_collections
 import numpy as np
 
@@ -13,9 +12,9 @@ from ecgjax.data.batches import stream
 from ecgjax.data.store import labels
 from ecgjax.data.store.records import read_table
 from ecgjax.ecg import beats, leads
-from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.ecg.contract import InputContract
 from ecgjax.generation import align, operators, parents
-from ecgjax.model import Model, load
+from ecgjax.model import Model, as_batch, load, outputs
 from ecgjax.simulator import simulator
 
 METHODS = {'codec': 'vqvae', 'prior': 'prior', 'teacher': 'supervised'}
@@ -193,13 +192,6 @@ def make_teacher(model):
   """Returns `(ecg [B, L, 12], class) -> p [B]`, or None without a teacher."""
   if model is None:
     return None
-  contract = model.contract
-  columns = list(leads.indices(contract.leads))
-
-  @jax.jit
-  def predict(params, model_state, ecg):
-    batch = to_model_input({'ecg': ecg}, contract)
-    return model.method.predict(params, model_state, batch)['probabilities']
 
   def probability(ecg, name):
     if name not in model.class_names:
@@ -207,8 +199,8 @@ def make_teacher(model):
         f'config.augment.teacher does not know the class {name!r}; it knows '
         + ', '.join(model.class_names)
       )
-    ecg = ecg[:, : contract.length, columns]
-    scores = predict(model.params, model.model_state, ecg)
+    batch = as_batch(model.contract, ecg, model.contract.rate, leads.LEADS)
+    scores = outputs(model, batch)['probabilities']
     return np.asarray(scores)[:, model.class_names.index(name)]
 
   return probability
