@@ -238,6 +238,16 @@ def test_holm_by_hand():
   assert bootstrap.holm({'a': 0.6, 'b': 0.7}) == {'a': 1.0, 'b': 1.0}
 
 
+def test_correct_adds_holm_to_every_entry():
+  family = {'a': {'p': 0.04}, 'b': {'p': 0.01}, 'c': {'p': 0.5}}
+  bootstrap.correct(family)
+  assert family == {
+    'a': {'p': 0.04, 'p_holm': 0.08, 'family_size': 3},
+    'b': {'p': 0.01, 'p_holm': 0.03, 'family_size': 3},
+    'c': {'p': 0.5, 'p_holm': 0.5, 'family_size': 3},
+  }
+
+
 def test_holm_refuses_what_was_not_tested():
   """A NaN would take a rank that depends on the order of the family."""
   for p in (np.nan, -0.1, 1.5):
