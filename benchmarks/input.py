@@ -24,7 +24,7 @@ from ecgjax.data.batches import on_device, stream
 from ecgjax.data.store import builder as builder_lib
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract, to_model_input
-from ecgjax.methods import lcd
+from ecgjax.model import make_method
 from ecgjax.training import optimizers, train_state, train_step
 
 NUM_RECORDS = 8192
@@ -110,8 +110,8 @@ def float_list_batches(path: str):
 def make_lcd_step(config, batch):
   """A compiled LCD step as a function without arguments."""
   contract = InputContract.from_config(config)
-  method = lcd.make(config)
-  optimizer = optimizers.make_optimizer(config, 100)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, 100)
   example = to_model_input({k: v[:1] for k, v in batch.items()}, contract)
   state = jax.jit(
     lambda: train_state.create_train_state(method, optimizer, 0, example)

@@ -60,11 +60,11 @@ def make_step(config, batch):
   import jax
 
   from ecgjax.ecg.contract import InputContract
-  from ecgjax.methods import lcd
+  from ecgjax.model import make_method
   from ecgjax.training import optimizers, train_state, train_step
 
-  method = lcd.make(config)
-  optimizer = optimizers.make_optimizer(config, 100)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, 100)
   contract = InputContract.from_config(config)
   example = train_step.to_model_input(
     {k: v[:1] for k, v in batch.items()}, contract
@@ -84,7 +84,6 @@ def jax_parts(length: int, path: str, augmented: bool):
   import numpy as np
 
   from ecgjax.ecg import augment
-  from ecgjax.methods import lcd
 
   config = make_config(length)
   if not augmented:
@@ -95,6 +94,8 @@ def jax_parts(length: int, path: str, augmented: bool):
   method, state, step = make_step(config, batch)
   key = jax.random.fold_in(state.rng, state.step)
   if not os.path.exists(path):
+    from ecgjax.methods import lcd
+
     pair_key = jax.random.split(key, 4)[0]  # as in `lcd.loss`
     a, b = lcd.draw_lead_pair(pair_key, batch['ecg'].shape[2])
     names = lambda p: '/'.join(part.key for part in p)

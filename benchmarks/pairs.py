@@ -23,7 +23,7 @@ from benchmarks import timing
 from configs import longitudinal as longitudinal_config
 from ecgjax.data.batches import patient_index, patients, stream
 from ecgjax.ecg.contract import InputContract, to_model_input
-from ecgjax.methods import longitudinal
+from ecgjax.model import make_method
 from ecgjax.training import optimizers, train_state, train_step
 
 PATIENTS = 1_000_000
@@ -62,8 +62,8 @@ def measure_planning(num_patients: int, config) -> float:
 def make_step(config, batch):
   """A compiled step as a function without arguments."""
   contract = InputContract.from_config(config)
-  method = longitudinal.make(config)
-  optimizer = optimizers.make_optimizer(config, 1000)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, 1000)
   example = to_model_input({k: v[:1] for k, v in batch.items()}, contract)
   state = jax.jit(
     lambda: train_state.create_train_state(method, optimizer, 0, example)

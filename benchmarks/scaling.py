@@ -43,7 +43,7 @@ def jax_parts(mode: str):
   compiled = parallel.data_parallel(
     train_step.make_train_step(
       method,
-      optimizers.make_optimizer(config, 100),
+      optimizers.make_optimizer(config.optimizer, 100),
       InputContract.from_config(config),
     ),
     mode,

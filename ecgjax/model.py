@@ -17,12 +17,12 @@ import optax
 import tqdm
 
 from ecgjax import checkpoints
-from ecgjax.config import from_json
+from ecgjax.config import from_json, method_options
 from ecgjax.data.batches import stream
 from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.ecg.leads import canonical
 from ecgjax.ecg.resample import resample_signal
-from ecgjax.methods.method import Method
+from ecgjax.methods.method import Method, Spec
 from ecgjax.runtime.resolve import resolve
 from ecgjax.training import train_state
 
@@ -98,7 +98,7 @@ def load(path) -> Model:
   arrays, metadata = checkpoints.load(path)
   config = from_json(metadata['config'])
   try:
-    method = resolve('methods', config.method).make(config)
+    method = make_method(config)
   except AttributeError as error:  # of ConfigDict, naming the field
     raise ValueError(
       f'{path} was trained with another version of ecgjax '
@@ -138,8 +138,7 @@ def untrained(model: Model) -> Model:
 
 def make_untrained(config, class_names: tuple[str, ...] = ()) -> Model:
   """The model of a config before its first step."""
-  method = resolve('methods', config.method).make(config)
-  contract = InputContract.from_config(config)
+  method, contract = make_method(config), spec_of(config).contract
   state = jax.jit(
     lambda: _initial(method, config, contract, len(class_names))
   )()
@@ -309,3 +308,40 @@ def _flat(tree) -> dict:
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
+
+
+def make_method(config) -> Method:
+  """The method of a config; every method is made here.
+
+  Raises:
+    ValueError: if an option or the data do not suit it, or a trained model that
+      it builds on is not there.
+  """
+  module = resolve('methods', config.method)
+  options = method_options(config)
+  trained = {}
+  for name, kind in getattr(module, 'PRETRAINED', {}).items():
+    where = f'config.{config.method}.{name}'
+    if not options[name]:
+      raise ValueError(
+        f'{where} is empty; give the work folder of a {kind} run'
+      )
+    trained[name] = load(options[name])
+    if trained[name].config.method != kind:
+      raise ValueError(
+        f'{where}: {options[name]} holds a {trained[name].config.method} run; '
+        f'give one of {kind}'
+      )
+  return module.make(options, spec_of(config), **trained)
+
+
+def spec_of(config) -> Spec:
+  """What the method of a config is made for."""
+  return Spec(
+    contract=InputContract.from_config(config),
+    encoder=config.model.name,
+    encoder_kwargs=config.model.kwargs.to_dict(),
+    bfloat16=config.bfloat16,
+    batch_size=config.batch_size,
+    num_steps=config.num_steps,
+  )

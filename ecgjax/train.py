@@ -13,13 +13,12 @@ import numpy as np
 import tqdm
 
 from ecgjax import __version__, checkpoints
+from ecgjax import model as model_lib
 from ecgjax.checkpoints import best_mode
 from ecgjax.config import check, to_json
-from ecgjax.ecg.contract import InputContract
 from ecgjax.methods.method import Method
 from ecgjax.model import Model
 from ecgjax.runtime import parallel, preemption, processes
-from ecgjax.runtime.resolve import resolve
 from ecgjax.training import (
   metric_writers,
   optimizers,
@@ -95,7 +94,7 @@ def make_method(config) -> Method:
   from ecgjax import evaluate
   from ecgjax.data.batches import run_data
 
-  method = resolve('methods', config.method).make(config)
+  method = model_lib.make_method(config)
   for field in ('extra', 'oversample'):
     if config.data[field] and not method.labels:
       raise ValueError(
@@ -134,7 +133,8 @@ def _set_up(config, workdir, data) -> tuple:
 
   check.check(config, 'train')
   workdir_lib.check(config, workdir)
-  labels = make_method(config).labels
+  method = make_method(config)
+  labels = method.labels
   splits = data.labelled if labels else data.splits
   training = extra.join(splits['train'], extra.open_extra(config, data))
   batches = run_data.make_batches(
@@ -145,6 +145,7 @@ def _set_up(config, workdir, data) -> tuple:
     process_count=jax.process_count(),
     on_device=config.data.resident and jax.device_count() == 1,
     real=splits['train'],
+    rows=method.rows,
   )
   resolved = config.copy_and_resolve_references()
   resolved.num_steps = config.num_steps or (
@@ -159,9 +160,10 @@ def _set_up(config, workdir, data) -> tuple:
     resolved.supervised.class_weights = supervised.balanced_weights(
       columns['label'], columns['label_mask'], config.supervised.task
     )
-  optimizers.make_optimizer(resolved, resolved.num_steps)  # or refuses
-  method = resolve('methods', config.method).make(resolved)
-  contract = InputContract.from_config(config)
+  # Or refuses:
+  optimizers.make_optimizer(resolved.optimizer, resolved.num_steps)
+  method = model_lib.make_method(resolved)
+  contract = model_lib.spec_of(config).contract
   validate = evaluate.make_validate(
     method, contract, splits['validation'], batches.validate
   )
@@ -232,9 +234,9 @@ def train(
   started = time.monotonic()
   check.check(config, 'train')
   workdir = pathlib.Path(workdir)
-  method = resolve('methods', config.method).make(config)
-  contract = InputContract.from_config(config)
-  optimizer = optimizers.make_optimizer(config, config.num_steps)
+  method = model_lib.make_method(config)
+  contract = model_lib.spec_of(config).contract
+  optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
   checkpointer = checkpoints.Checkpointer(
     workdir / 'checkpoints',
     best_metric=config.best_metric,

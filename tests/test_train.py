@@ -12,7 +12,7 @@ import pytest
 from configs import lcd as lcd_config
 from ecgjax import checkpoints, evaluate, train
 from ecgjax.ecg.contract import InputContract
-from ecgjax.methods import lcd
+from ecgjax.model import make_method
 from ecgjax.runtime import parallel
 from ecgjax.training import metric_writers, optimizers, train_state, train_step
 
@@ -69,8 +69,8 @@ def test_files_and_metrics(undisturbed):
 
 def test_target_moves_by_the_gap():
   config = make_config()
-  method = lcd.make(config)
-  optimizer = optimizers.make_optimizer(config, 6)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, 6)
   batch = next(batches(0))
   create = train_state.create_train_state
   state = jax.jit(lambda: create(method, optimizer, 0, batch))()
@@ -222,8 +222,8 @@ def test_devices_agree(rows):
   with jax.enable_x64(True):
     config = make_config(lcd={'cov_divisor': 'nominal'})
     config.optimizer.name = 'sgd'
-    method = lcd.make(config)
-    optimizer = optimizers.make_optimizer(config, 6)
+    method = make_method(config)
+    optimizer = optimizers.make_optimizer(config.optimizer, 6)
     batch = {name: x[:rows] for name, x in next(batches(0)).items()}
     batch['ecg'] = batch['ecg'].astype(np.float64)
     step = train_step.make_train_step(

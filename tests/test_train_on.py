@@ -20,6 +20,7 @@ from ecgjax.data.batches import run_data, stream
 from ecgjax.ecg import leads
 from ecgjax.methods import supervised
 from ecgjax.metrics import metrics
+from ecgjax.model import make_method
 from ecgjax.studies import study as studies_base
 from ecgjax.training import metric_writers, restore, train_state
 from tests import tiny_runs
@@ -163,8 +164,8 @@ def save_two(workdir, config, evaluate_checkpoint):
   config = config.copy_and_resolve_references().unlock()
   config.evaluate_checkpoint = evaluate_checkpoint
   config.num_steps = 2
-  method = model_lib.resolve('methods', config.method).make(config)
-  contract = model_lib.InputContract.from_config(config)
+  method = make_method(config)
+  contract = model_lib.spec_of(config).contract
   example = {'ecg': np.zeros((1, contract.length, len(contract.leads)), 'f4')}
   state = jax.jit(
     lambda: train_state.create_train_state(method, optax.identity(), 7, example)
@@ -187,8 +188,8 @@ def save_two(workdir, config, evaluate_checkpoint):
 
 
 def fresh(config, num_labels=0):
-  method = model_lib.resolve('methods', config.method).make(config)
-  contract = model_lib.InputContract.from_config(config)
+  method = make_method(config)
+  contract = model_lib.spec_of(config).contract
   shape = (1, contract.length, len(contract.leads))
   example = {'ecg': np.zeros(shape, 'f4')}
   if num_labels:

@@ -17,8 +17,8 @@ from ecgjax import model as model_lib
 from ecgjax.evaluators import arms
 from ecgjax.evaluators import run as run_lib
 from ecgjax.methods import method as method_lib
-from ecgjax.methods import supervised
 from ecgjax.metrics import metrics, probe
+from ecgjax.model import make_method
 
 PARTS = ('train', 'validation', 'test')
 
@@ -252,7 +252,7 @@ def test_validation_figures_are_of_validation_labels(monkeypatch, splits):
     metrics.auroc(columns['label'], scores, columns['label_mask'])
   )
   monkeypatch.setattr(evaluate, 'over_split', over_split)
-  method = supervised.make(config_of(supervised_config))
+  method = make_method(config_of(supervised_config))
   validate = evaluate.make_validate(method, None, splits['validation'], None)
   keep = columns['label_mask'] > 0
   state = types.SimpleNamespace(params='state', model_state={}, step=1)

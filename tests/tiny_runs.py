@@ -12,7 +12,7 @@ from ecgjax import checkpoints
 from ecgjax import config as config_lib
 from ecgjax.ecg import leads as leads_lib
 from ecgjax.ecg.contract import InputContract
-from ecgjax.runtime.resolve import resolve
+from ecgjax.model import make_method
 from ecgjax.training import train_state
 
 
@@ -69,7 +69,7 @@ def _save(workdir, config, class_names, figures, fingerprint='', num_classes=0):
     'ecg': np.zeros((1, contract.length, len(contract.leads)), np.float32),
     'label': np.zeros((1, num_classes or len(class_names)), np.float32),
   }
-  method = resolve('methods', config.method).make(config)
+  method = make_method(config)
   state = jax.jit(
     lambda: train_state.create_train_state(
       method, optax.identity(), config.seed, example

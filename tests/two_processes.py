@@ -12,7 +12,7 @@ import numpy as np
 from configs import longitudinal as longitudinal_config
 from ecgjax.data.batches import patient_index, patients
 from ecgjax.ecg.contract import InputContract
-from ecgjax.methods import longitudinal
+from ecgjax.model import make_method
 from ecgjax.models import resnet1d
 from ecgjax.runtime import parallel
 from ecgjax.training import optimizers, train_state, train_step
@@ -61,8 +61,8 @@ def make_batches(config, process_index, process_count):
 def run(mode: str) -> dict[str, np.ndarray]:
   """State and losses after some steps, and the rows of this process."""
   config = make_config()
-  method = longitudinal.make(config)
-  optimizer = optimizers.make_optimizer(config, NUM_STEPS)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, NUM_STEPS)
   batches = make_batches(config, jax.process_index(), jax.process_count())
   batches = [next(batches) for _ in range(NUM_STEPS)]
   example = {k: v[:1] for k, v in batches[0].items()}

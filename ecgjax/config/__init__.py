@@ -5,7 +5,7 @@ import pathlib
 import ml_collections
 
 from ecgjax.ecg import leads
-from ecgjax.runtime.resolve import choose
+from ecgjax.runtime.resolve import choose, resolve
 
 # Fields of `config.data` that say where the data lie, not what they are.
 PLACES = ('dir', 'raw_dir', 'labels_csv', 'ptbxl_csv')
@@ -345,6 +345,19 @@ def to_json(config) -> dict:
     ValueError: if a value is none of JSON, a scalar of NumPy for example.
   """
   return _plain(config.to_dict())
+
+
+def method_options(config) -> dict:
+  """Options of `config.method` as plain values, for its `make`.
+
+  Further groups that the method may have (its `GROUPS`) are among them under
+  their names, None where the config has none.
+  """
+  options = config[config.method].to_dict()
+  module = resolve('methods', config.method)
+  for name in getattr(module, 'GROUPS', ()):
+    options[name] = config[name].to_dict() if name in config else None
+  return options
 
 
 def identity(config) -> dict:

@@ -15,7 +15,6 @@ from ecgjax.config import common, from_json, lcd_options, to_json
 from ecgjax.data.batches import stream
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
-from ecgjax.ecg.page import make
 from ecgjax.evaluators.arms import fit_probe
 from ecgjax.metrics import page_errors, reconstruction
 from ecgjax.model import (
@@ -26,7 +25,6 @@ from ecgjax.model import (
   make_untrained,
   outputs,
 )
-from ecgjax.models.codec import make_codec
 from ecgjax.report import codec_tables
 from ecgjax.report.finding import Finding
 from ecgjax.report.page import Picture, Section
@@ -52,7 +50,7 @@ def evaluate(run) -> Finding:
 
 def make_decode(model: Model) -> Callable:
   """Returns indices [B, T, q] of the first q stages -> ECGs [B, L, 12], mV."""
-  codec = make_codec(model.config)
+  codec = model.method.codec
 
   @jax.jit
   def decode(indices):
@@ -72,15 +70,14 @@ def _code(model: Model, split) -> reconstruction.Reconstructed:
 
 def evaluate_pages(run, test: reconstruction.Reconstructed) -> Finding:
   """Ink of the test split, and the signal read from it; see `page_errors`."""
-  rate, config = run.model.contract.rate, run.model.config
-  paper = make(**config.image)
+  rate, codec = run.model.contract.rate, run.model.method.codec
   found = page_errors.summarise(
-    test, rate, paper, make_codec(config).num_codes, run.draws
+    test, rate, codec.paper, codec.num_codes, run.draws
   )
   pictures = [
     Picture(figure, f'{name} page by F1', png=True)
     for name, figure in page_errors.plot_examples(
-      test, rate, paper, run.data.synthetic
+      test, rate, codec.paper, run.data.synthetic
     ).items()
   ]
   page = Section('Pages', [*codec_tables.page_tables(found), *pictures])
@@ -103,7 +100,7 @@ def evaluate_signals(
     decode: what `make_decode` returned.
   """
   contract, splits = run.model.contract, run.data.labelled
-  num_codes = make_codec(run.model.config).num_codes
+  num_codes = run.model.method.codec.num_codes
   found = reconstruction.summarise(test, contract.rate, num_codes, run.draws)
   for row, prdn in zip(
     found['codebook']['stages'], stage_prdn(test, decode), strict=True

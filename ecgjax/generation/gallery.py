@@ -23,7 +23,7 @@ def class_examples(seed: int = 0, rate: float = 500.0) -> dict:
     patient_ids=np.arange(len(names)),
     record_ids=np.zeros(len(names)),
     factors=[simulator.factors(name) for name in names],
-    config=config,
+    recorder=config,
   )
   return dict(zip(names, np.asarray(ecg)))
 

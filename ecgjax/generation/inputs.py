@@ -40,7 +40,7 @@ def restore_models(config, data) -> dict[str, Model | None]:
       raise ValueError(
         f'{where} holds a {model.config.method} run; give one of {method}'
       )
-    if 'image' in model.config:
+    if model.method.codec and model.method.codec.paper:
       raise ValueError(
         f'{where} codes pages; generated ECGs are signals and need a codec of '
         'modality=signal'

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecgjax.config import method_options
 from ecgjax.ecg import leads
 from ecgjax.generation import align, latent_mix, parents
 from ecgjax.methods import prior as prior_method
 from ecgjax.models.codebook import VQState
-from ecgjax.models.codec import make_codec
 from ecgjax.simulator import simulator
 
 INTERPOLATING = (*latent_mix.OPERATORS, 'input_smote')
@@ -117,10 +117,11 @@ def make_maker(operator: str, context: Context) -> Callable:
 
 
 def unpack_codec(model):
-  """Codec, its parameters and its codebook of a restored run."""
+  """Codec, its parameters and its codebook of a restored codec or prior."""
   state = model.model_state['codebook']
   state = VQState(**state) if state else {}
-  return make_codec(model.config), model.params, state
+  params = model.model_state.get('codec', model.params)  # a prior's is frozen
+  return model.method.codec, params, state
 
 
 def _pair(context, rng, first, features):
@@ -237,11 +238,11 @@ def _prior(context: Context) -> Callable:
   """Samples of the prior; with `resample`, around the codes of a parent."""
   options, model = context.options, context.prior
   partial = options.operator == 'resample'
-  codec, frozen = prior_method.load_codec(model.config)
-  params, state = frozen['codec'], frozen['codebook']
+  codec, params, state = unpack_codec(model)
+  frozen = {'codec': params, 'codebook': state}
   shape = jax.eval_shape(codec.encode, params, context.ecg[:1]).shape
   sample = jax.jit(
-    prior_method.make_sampler(model.config),
+    prior_method.make_sampler(method_options(model.config), codec),
     static_argnames=('tokens', 'temperature', 'top_k', 'guidance'),
   )
 

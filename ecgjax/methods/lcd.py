@@ -51,20 +51,23 @@ from ecgjax.losses import decorrelation
 from ecgjax.methods import method
 from ecgjax.models import heads
 from ecgjax.runtime import collectives
-from ecgjax.runtime.resolve import resolve
 
 WIDTH = 512  # of projector and predictor
 
 
-def make(config) -> method.Method:
-  """Makes the method from `config.lcd`, `config.model` and `config.data`.
+def make(options, spec: method.Spec) -> method.Method:
+  """Makes the method.
+
+  Args:
+    options: see `OPTIONS`.
+    spec: what it is made for.
 
   Raises:
     ValueError: if there are fewer than two leads or a field has no such
       choice.
   """
-  options = parity_options(config.lcd)
-  num_leads = len(config.data.leads)
+  options = parity_options(options)
+  num_leads = len(spec.contract.leads)
   if num_leads < 2:
     raise ValueError(
       f'config.data.leads has {num_leads} lead; LCD correlates at least two'
@@ -79,14 +82,11 @@ def make(config) -> method.Method:
         f'config.lcd.{field} is {options[field]!r}; choose one of '
         + ', '.join(choices)
       )
-  dtype = jnp.bfloat16 if config.bfloat16 else None
-  encoder = resolve('models', config.model.name).make(
-    **config.model.kwargs, dtype=dtype
-  )
+  encoder = spec.make_encoder()
   projector = heads.ProjectionMLP(WIDTH, WIDTH)
   predictor = heads.ProjectionMLP(WIDTH, WIDTH)
   crop = augment.make_random_resized_crop(
-    config.data.length,
+    spec.contract.length,
     resampler=options['resample'],
     exclusive_start=options['exclusive_start'],
   )
@@ -179,7 +179,7 @@ def make(config) -> method.Method:
       gamma=options['gamma'],
       off_diagonal_weight=options['off_diagonal_weight'],
       divisor=(
-        config.batch_size if options['cov_divisor'] == 'nominal' else None
+        spec.batch_size if options['cov_divisor'] == 'nominal' else None
       ),
       on_diagonal=options['cov_on_diagonal'],
     )  # fmt: skip
@@ -200,14 +200,14 @@ def make(config) -> method.Method:
     return {'features': features.reshape(ecg.shape[0], -1)}  # [B, C * D]
 
   if options['tau_schedule'] == 'cosine':
-    tau = method.cosine_tau(options['tau'], config.num_steps)
+    tau = method.cosine_tau(options['tau'], spec.num_steps)
   else:
     tau = lambda step: options['tau']
   return method.Method(init, loss, predict, tau, per_lead=True)
 
 
 def parity_options(options) -> dict:
-  """`config.lcd` as a dict; with `parity` the reference code's quirks."""
+  """Options as they act; with `parity` the reference code's quirks."""
   options = dict(options)
   if options.pop('parity'):
     options |= {

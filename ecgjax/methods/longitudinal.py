@@ -43,7 +43,6 @@ from ecgjax.losses import contrastive, decorrelation
 from ecgjax.methods import method
 from ecgjax.models import blocks, lead_encoder
 from ecgjax.runtime import collectives
-from ecgjax.runtime.resolve import resolve
 
 CHOICES = {
   'views': ('ecg', 'augmented', 'halves'),
@@ -54,24 +53,23 @@ CHOICES = {
 NOISES = ('muscle', 'baseline_wander')
 
 
-def make(config) -> method.Method:
-  """Makes the method from `config.longitudinal`, `model` and `data`.
+def make(options, spec: method.Spec) -> method.Method:
+  """Makes the method.
+
+  Args:
+    options: see `OPTIONS`.
+    spec: what it is made for.
 
   Raises:
     ValueError: if a field has no such choice or options exclude each other.
   """
-  options = config.longitudinal
   check(options)
-  dtype = jnp.bfloat16 if config.bfloat16 else None
   encoder = lead_encoder.make_lead_encoder(
-    resolve('models', config.model.name).make(
-      **config.model.kwargs, dtype=dtype
-    ),
-    options.branches,
+    spec.make_encoder(), options['branches']
   )
-  hidden, output = (blocks.Linear(options.head_width) for _ in range(2))
-  make_views = make_view_function(config)
-  use_queue = options.queue > 0
+  hidden, output = (blocks.Linear(options['head_width']) for _ in range(2))
+  make_views = make_view_function(options, spec.contract)
+  use_queue = options['queue'] > 0
 
   def embed(params, state, views, kept, axis_name):
     """Views [V, L, C], kept leads [V, C] -> z [V, D], new encoder state."""
@@ -98,11 +96,11 @@ def make(config) -> method.Method:
     if use_queue:
       target = {'params': dict(params), 'state': encoder_state}
       state['queue'] = {
-        'embedding': jnp.zeros((options.queue, options.head_width)),
-        'patient': jnp.full(options.queue, -1, jnp.int32),
+        'embedding': jnp.zeros((options['queue'], options['head_width'])),
+        'patient': jnp.full(options['queue'], -1, jnp.int32),
       }
-    if options.learned_temperature:
-      log_tau = jnp.log(jnp.float32(options.temperature))
+    if options['learned_temperature']:
+      log_tau = jnp.log(jnp.float32(options['temperature']))
       params['temperature'] = {'log_tau': log_tau}
     return method.Variables(params, state, target)
 
@@ -113,11 +111,11 @@ def make(config) -> method.Method:
     z, encoder_state = embed(
       params, model_state['encoder'], views, kept, axis_name
     )
-    tau = options.temperature
-    if options.learned_temperature:
+    tau = options['temperature']
+    if options['learned_temperature']:
       # As CLIP does: logits may not be scaled by more than 100.
       tau = jnp.maximum(jnp.exp(params['temperature']['log_tau']), 0.01)
-    if options.loss == 'clocs':
+    if options['loss'] == 'clocs':
       pairs = z.reshape(len(batch['ecg']), -1, z.shape[1])
       value = contrastive.clocs_loss(
         pairs, batch['patient'], tau=tau, axis_name=axis_name
@@ -135,7 +133,7 @@ def make(config) -> method.Method:
       )
     metrics = contrastive.retrieval_metrics(z, patient, valid, axis_name)
     metrics |= decorrelation.embedding_health(z, axis_name)
-    if options.learned_temperature:
+    if options['learned_temperature']:
       metrics['temperature'] = tau
     state, target_state = {'encoder': encoder_state}, None
     if use_queue:
@@ -147,7 +145,7 @@ def make(config) -> method.Method:
       for name, old in model_state['queue'].items():
         newest = collectives.all_gather(new[name], axis_name)
         both = jnp.concatenate([newest, old])
-        queue[name] = jax.lax.stop_gradient(both[: options.queue])
+        queue[name] = jax.lax.stop_gradient(both[: options['queue']])
       state['queue'] = queue
     return value, method.Aux(state, target_state, metrics)
 
@@ -159,8 +157,10 @@ def make(config) -> method.Method:
     )
     return {'features': pool(features, None)}
 
-  tau = (lambda step: options.queue_tau) if use_queue else None
-  return method.Method(init, loss, predict, tau, evaluators=('identity',))
+  tau = (lambda step: options['queue_tau']) if use_queue else None
+  return method.Method(
+    init, loss, predict, tau, rows='patients', evaluators=('identity',)
+  )
 
 
 def check(options) -> None:
@@ -171,78 +171,80 @@ def check(options) -> None:
         f'config.longitudinal.{field} is {options[field]!r}; choose one of '
         + ', '.join(choices)
       )
-  if options.views == 'ecg' and options.ecgs_per_patient < 2:
+  if options['views'] == 'ecg' and options['ecgs_per_patient'] < 2:
     raise ValueError(
       "config.longitudinal.views 'ecg' needs ecgs_per_patient of at least 2, "
-      f'found {options.ecgs_per_patient}'
+      f'found {options["ecgs_per_patient"]}'
     )
-  if options.loss == 'clocs' and options.views == 'ecg':
+  if options['loss'] == 'clocs' and options['views'] == 'ecg':
     raise ValueError(
       "config.longitudinal.loss 'clocs' needs views 'augmented' or 'halves'"
     )
-  if options.loss == 'clocs' and options.queue:
+  if options['loss'] == 'clocs' and options['queue']:
     raise ValueError("config.longitudinal.queue needs loss 'lpc'")
-  if options.augmentation == 'none' and (
-    options.views == 'augmented'
-    or options.views == 'ecg'
-    and options.singletons == 'augment'
+  if options['augmentation'] == 'none' and (
+    options['views'] == 'augmented'
+    or options['views'] == 'ecg'
+    and options['singletons'] == 'augment'
   ):
     raise ValueError(
       "config.longitudinal.augmentation 'none' makes two copies of an ECG "
       "equal; choose views 'halves', or views 'ecg' and singletons 'drop'"
     )
-  if not 0 <= options.lead_dropout < 1:
+  if not 0 <= options['lead_dropout'] < 1:
     raise ValueError(
-      f'config.longitudinal.lead_dropout is {options.lead_dropout}; choose '
+      f'config.longitudinal.lead_dropout is {options["lead_dropout"]}; choose '
       '0 <= p < 1'
     )
 
 
-def make_view_function(config):
+def make_view_function(options, contract):
   """Returns (key, ecg [B, L, C], axis_name) -> views and their leads.
 
   Views are [B R, L', C], the R views of a row next to each other; kept leads
   are [B R, C], 0 where `lead_dropout` has set a lead to zero.
   """
-  options, leads = config.longitudinal, tuple(config.data.leads)
-  halves = options.views == 'halves'
-  num_views = 1 if options.views == 'ecg' else 2
-  length = config.data.length // (2 if halves else 1)
+  leads = contract.leads
+  halves = options['views'] == 'halves'
+  num_views = 1 if options['views'] == 'ecg' else 2
+  length = contract.length // (2 if halves else 1)
   crop = augment.make_random_resized_crop(
-    length, min_fraction=options.min_crop, resampler='linear'
+    length, min_fraction=options['min_crop'], resampler='linear'
   )
   rotate = None
-  if options.augmentation == 'rotate_heart':
+  if options['augmentation'] == 'rotate_heart':
     rotate = vcg.make_rotate_heart(leads)
 
   def augmented(key, ecg):
     """[L', C] -> [L', C]."""
     keys = jax.random.split(key, 3)
-    if options.augmentation == 'none':
+    if options['augmentation'] == 'none':
       return ecg
     if rotate is not None:
-      return augment.time_out(keys[0], rotate(keys[1], ecg), options.time_out)
+      return augment.time_out(
+        keys[0], rotate(keys[1], ecg), options['time_out']
+      )
     ecg = crop(keys[0], ecg)
-    if options.noise_snr_db:
+    if options['noise_snr_db']:
       for kind, noise_key in zip(NOISES, jax.random.split(keys[1])):
         ecg = noise.add_noise(
           noise_key,
           ecg,
           kind=kind,
-          snr_db=tuple(options.noise_snr_db),
-          rate=config.data.rate,
+          snr_db=tuple(options['noise_snr_db']),
+          rate=contract.rate,
           leads=leads,
         )
-    return augment.time_out(keys[2], ecg, options.time_out)
+    return augment.time_out(keys[2], ecg, options['time_out'])
 
   def view(key, ecg):
     augment_key, lead_key = jax.random.split(key)
     ecg = augmented(augment_key, ecg)
     kept = jnp.ones(len(leads))
-    if options.lead_dropout:
+    if options['lead_dropout']:
       # The lead with the largest draw stays, so that there is always one.
       draw = jax.random.uniform(lead_key, (len(leads),))
-      kept = (draw >= options.lead_dropout) | (draw == draw.max())
+      kept = (draw >= options['lead_dropout']) | (draw == draw.max())
       kept = kept.astype(ecg.dtype)
     return ecg * kept, kept
 
@@ -285,14 +287,14 @@ def per_view(batch, num_views: int) -> dict:
 
 def gap_weight(options, gap):
   """Weight of a pair whose ECGs are `gap` days apart; nan: unknown, 1."""
-  if options.gap_weight == 'exponential':
-    weight = jnp.exp(-gap / options.gap_days)
-    weight = jnp.maximum(weight, options.gap_floor)
+  if options['gap_weight'] == 'exponential':
+    weight = jnp.exp(-gap / options['gap_days'])
+    weight = jnp.maximum(weight, options['gap_floor'])
   else:
-    edges = jnp.asarray(options.gap_edges)
+    edges = jnp.asarray(options['gap_edges'])
     stratum = jnp.searchsorted(edges, gap, side='right')
-    weight = jnp.asarray(options.gap_stratum_weights)[stratum]
-    weight = jnp.maximum(weight, options.gap_floor)
+    weight = jnp.asarray(options['gap_stratum_weights'])[stratum]
+    weight = jnp.maximum(weight, options['gap_floor'])
   return jnp.where(jnp.isnan(gap), 1.0, weight)
 
 
@@ -300,15 +302,15 @@ def pair_weight(options, rows, axis_name):
   """Weights [V, n] of pairs of views, or None where all are 1."""
   everyone = {k: collectives.all_gather(v, axis_name) for k, v in rows.items()}
   weight = None
-  if options.gap_weight != 'none':
+  if options['gap_weight'] != 'none':
     days = lambda time: jnp.where(time < 0, jnp.nan, time)
     gap = jnp.abs(days(rows['time'])[:, None] - days(everyone['time']))
     weight = gap_weight(options, gap)
-  if options.label_change_weight != 1 and 'label' in rows:
+  if options['label_change_weight'] != 1 and 'label' in rows:
     has = lambda r: r['label'] * r['label_mask']
     lacks = lambda r: (1 - r['label']) * r['label_mask']
     # Number of classes, annotated in both, that one ECG has and the other not.
     changed = has(rows) @ lacks(everyone).T + lacks(rows) @ has(everyone).T
-    factor = jnp.where(changed > 0, options.label_change_weight, 1.0)
+    factor = jnp.where(changed > 0, options['label_change_weight'], 1.0)
     weight = factor if weight is None else weight * factor
   return weight

@@ -5,8 +5,8 @@ share of the rows, so that sampling can be guided (Ho & Salimans 2022). Decoded
 samples are new ECGs of a class, also of the rhythms that must not be
 interpolated (docs/methods.md, Generated ECGs).
 
-The codec is frozen: `config.prior.codec` names its run, its arrays travel in
-`model_state`.
+The codec is frozen: `config.prior.codec` names its run (`PRETRAINED`), its
+arrays travel in `model_state`.
 """
 
 import math
@@ -14,29 +14,44 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ecgjax import checkpoints
-from ecgjax.config import from_json
 from ecgjax.ecg import leads
-from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import method
 from ecgjax.models import sampling, transformer
 from ecgjax.models.codebook import VQState
-from ecgjax.models.codec import make_codec
 from ecgjax.runtime import collectives
 
+PRETRAINED = {'codec': 'vqvae'}  # option that names a run: its method
 
-def make(config) -> method.Method:
-  """Makes the method from `config.prior`.
+
+def make(options, spec: method.Spec, codec) -> method.Method:
+  """Makes the method.
+
+  Args:
+    options: see `OPTIONS`.
+    spec: what it is made for.
+    codec: the trained model (`method`, `contract`, `params`, `model_state`)
+      that `options['codec']` names.
 
   Raises:
-    ValueError: if there is no codec, or its input contract differs.
+    ValueError: if the codec is one of pages, or its input contract differs.
   """
-  codec, frozen = load_codec(config)
-  options = config.prior
+  if codec.method.codec.paper:
+    raise ValueError(
+      f'config.prior.codec: {options["codec"]} codes pages; the prior writes '
+      'signals and needs a codec of modality=signal'
+    )
+  if codec.contract != spec.contract:
+    raise ValueError(
+      f'config.prior.codec was trained on {codec.contract}, this config has '
+      f'{spec.contract}'
+    )
+  state = codec.model_state['codebook']
+  frozen = {'codec': codec.params, 'codebook': state and VQState(**state)}
+  codec = codec.method.codec
 
   def init(key, batch):
     label = batch['label'][:1]
-    network = make_network(config, codec)
+    network = make_network(options, codec)
     indices = _indices(codec, frozen, batch['ecg'][:1])
     variables = network.init(
       key, label, jnp.zeros(1, bool), *_shifted(network, indices)
@@ -45,7 +60,7 @@ def make(config) -> method.Method:
 
   def bits(params, model_state, batch, hidden):
     """Bits of each index [B, N], and features [B, N, W]."""
-    network = make_network(config, codec)
+    network = make_network(options, codec)
     indices = _indices(codec, model_state, batch['ecg'])  # [B, N]
     logits, features, _ = network.apply(
       {'params': params['prior']},
@@ -64,7 +79,7 @@ def make(config) -> method.Method:
     mask = batch.get('mask', jnp.ones(rows))
     hidden = jnp.zeros(rows, bool)
     if train:
-      draw = lambda key: jax.random.bernoulli(key, options.class_dropout)
+      draw = lambda key: jax.random.bernoulli(key, options['class_dropout'])
       hidden = jax.vmap(draw)(method.row_keys(key, rows, axis_name))
     each, _ = bits(params, model_state, batch, hidden)
     total, count = collectives.psum(
@@ -82,63 +97,30 @@ def make(config) -> method.Method:
       'bits_per_index': each.mean(axis=1),
     }
 
-  return method.Method(init, loss, predict, labels=True)
+  return method.Method(init, loss, predict, labels=True, codec=codec)
 
 
-def load_codec(config):
-  """The frozen codec that `config.prior.codec` names.
-
-  Returns:
-    `vqvae.Codec`, and {'codec': params, 'codebook': state}.
-
-  Raises:
-    ValueError: if there is none, or its input contract differs.
-  """
-  if not config.prior.codec:
-    raise ValueError(
-      'config.prior.codec is empty; give the work folder of a vqvae run'
-    )
-  arrays, metadata = checkpoints.load(config.prior.codec)
-  trained = from_json(metadata['config'])
-  if trained.method != 'vqvae':
-    raise ValueError(
-      f'config.prior.codec: {config.prior.codec} holds a {trained.method} run; '
-      'give one of vqvae'
-    )
-  if 'image' in trained:
-    raise ValueError(
-      f'config.prior.codec: {config.prior.codec} codes pages; the prior writes '
-      'signals and needs a codec of modality=signal'
-    )
-  old = InputContract.from_json(metadata['contract'])
-  new = InputContract.from_config(config)
-  if old != new:
-    raise ValueError(
-      f'config.prior.codec was trained on {old}, this config has {new}'
-    )
-  state = arrays['model_state']['codebook']
-  frozen = {'codec': arrays['params'], 'codebook': state and VQState(**state)}
-  return make_codec(trained), jax.tree.map(jnp.asarray, frozen)
-
-
-def make_network(config, codec) -> transformer.CausalTransformer:
-  options = config.prior
+def make_network(options, codec) -> transformer.CausalTransformer:
+  """The network over the codes of a `models.codec.Codec`."""
   return transformer.CausalTransformer(
-    codec.num_codes, codec.num_stages, options.width, options.depth,
-    options.heads,
+    codec.num_codes, codec.num_stages, options['width'], options['depth'],
+    options['heads'],
   )  # fmt: skip
 
 
-def make_sampler(config):
+def make_sampler(options, codec):
   """Returns the sampling function of a trained prior.
+
+  Args:
+    options: of the prior, see `OPTIONS`.
+    codec: `codec` of its method.
 
   Returns:
     (key, params, model_state, label [B, C], **options) -> ecg [B, L, 12] mV and
     indices [B, T, Q]; for the options see `models.sampling.sample` (`given` and
     `keep` are [B, T, Q] here).
   """
-  codec, _ = load_codec(config)
-  network = make_network(config, codec)
+  network = make_network(options, codec)
 
   def sample(
     key, params, model_state, label, tokens: int, given=None, keep=None,

@@ -14,50 +14,41 @@ from ecgjax.losses import decorrelation
 from ecgjax.methods import method
 from ecgjax.models import heads, lead_encoder
 from ecgjax.runtime import collectives
-from ecgjax.runtime.resolve import resolve
 
 TASKS = ('multi_label', 'single_label')
 AUGMENTATIONS = ('none', 'classical')
 
 
-def make(config) -> method.Method:
-  """Makes the method from `config.supervised`, `config.model`, `config.data`.
+def make(options, spec: method.Spec) -> method.Method:
+  """Makes the method.
 
-  `config.supervised`: `task` 'multi_label' or 'single_label'; `branches` (see
-  `models.lead_encoder`); `pool` over leads ('concat', 'mean', 'attention');
-  `frozen_encoder` (inference mode, no gradient); `class_weights`, one per
-  class or (); `label_smoothing` in [0, 1); `augment` 'none' or 'classical'
-  (see `ecg.classical`); `mixup`, alpha of its Beta distribution (Zhang
-  et al. 2018) or 0.
+  Args:
+    options: see `OPTIONS`.
+    spec: what it is made for.
 
   Raises:
     ValueError: if a field has no such choice.
   """
-  options = config.supervised
-  if options.task not in TASKS:
+  if options['task'] not in TASKS:
     raise ValueError(
-      f'config.supervised.task is {options.task!r}; choose one of '
+      f'config.supervised.task is {options["task"]!r}; choose one of '
       + ', '.join(TASKS)
     )
-  if options.augment not in AUGMENTATIONS:
+  if options['augment'] not in AUGMENTATIONS:
     raise ValueError(
-      f'config.supervised.augment is {options.augment!r}; choose one of '
+      f'config.supervised.augment is {options["augment"]!r}; choose one of '
       + ', '.join(AUGMENTATIONS)
     )
   vary = None
-  if options.augment == 'classical':
-    vary = classical.make_classical(config.data.leads, config.data.rate)
-  single = options.task == 'single_label'
-  dtype = jnp.bfloat16 if config.bfloat16 else None
+  if options['augment'] == 'classical':
+    vary = classical.make_classical(spec.contract.leads, spec.contract.rate)
+  single = options['task'] == 'single_label'
   encoder = lead_encoder.make_lead_encoder(
-    resolve('models', config.model.name).make(
-      **config.model.kwargs, dtype=dtype
-    ),
-    options.branches,
+    spec.make_encoder(), options['branches']
   )
 
   def classifier(num_classes):
-    return heads.Classifier(num_classes, options.pool)
+    return heads.Classifier(num_classes, options['pool'])
 
   def init(key, batch):
     keys = jax.random.split(key)
@@ -81,8 +72,8 @@ def make(config) -> method.Method:
     return decorrelation.classification_loss(
       logits, label, mask,
       single_label=single,
-      class_weights=options.class_weights,
-      label_smoothing=options.label_smoothing,
+      class_weights=options['class_weights'],
+      label_smoothing=options['label_smoothing'],
       axis_name=axis_name,
     )  # fmt: skip
 
@@ -95,11 +86,11 @@ def make(config) -> method.Method:
         jax.random.fold_in(key, 1), ecg.shape[0], axis_name
       )
       ecg = jax.vmap(vary)(keys, ecg)
-    if options.mixup:
-      ecg, label, mask = mix(key, ecg, label, mask, options.mixup, axis_name)
-    train = not options.frozen_encoder
+    if options['mixup']:
+      ecg, label, mask = mix(key, ecg, label, mask, options['mixup'], axis_name)
+    train = not options['frozen_encoder']
     features, state = encode(params, model_state, ecg, train, axis_name)
-    if options.frozen_encoder:
+    if options['frozen_encoder']:
       features = jax.lax.stop_gradient(features)
     logits = classify(params, features)
     value = logits_loss(logits, label, mask, axis_name)
@@ -118,7 +109,7 @@ def make(config) -> method.Method:
 
   return method.Method(
     init, loss, predict,
-    per_lead=options.branches != 'joint',
+    per_lead=options['branches'] != 'joint',
     labels=True,
     logits_loss=logits_loss,
   )  # fmt: skip

@@ -6,8 +6,8 @@ are decoded from it; the other four leads follow from I and II, so that every
 decoded ECG obeys Einthoven and Goldberger. The input is in millivolts, not
 normalised: the encoder divides by a fixed scale, and amplitudes survive.
 
-With `config.image` the twelve leads are printed first, on the device, and the
-codec codes the page; see `Modality` for all that differs.
+With `config.image` (see `GROUPS`) the twelve leads are printed first, on the
+device, and the codec codes the page; see `Modality` for all that differs.
 
 Deviations from the paper: its full text and its code were not available, so
 this is a reconstruction, not a reproduction. It coded images of ECGs by a 2-D
@@ -31,10 +31,11 @@ import optax
 from ecgjax.ecg import leads, page, raster
 from ecgjax.methods import method
 from ecgjax.models import codebook, codebook_update
-from ecgjax.models.codec import make_codec
+from ecgjax.models import codec as codecs
 from ecgjax.runtime import collectives
 
 INK = 0.05  # of the pixels of a page, about
+GROUPS = ('image',)  # further groups of the config, None where absent
 
 
 class Modality(NamedTuple):
@@ -52,27 +53,24 @@ class Modality(NamedTuple):
   show: Callable
 
 
-def signal_modality(config, scale: float) -> Modality:
+def signal_modality(l1: float, scale: float) -> Modality:
   """Eight leads in mV; the reconstruction [B, L, 12] has all twelve."""
 
   def error(decoded, x):
     difference = (decoded - x) / scale
-    return difference**2 + config.vqvae.l1 * jnp.abs(difference)
+    return difference**2 + l1 * jnp.abs(difference)
 
   return Modality(
     lambda ecg: ecg, error, lambda ecg: leads.from_independent(jnp, ecg)
   )
 
 
-def image_modality(config) -> Modality:
-  """Ink [B, H, W] of the page that `config.image` describes, grey as uint8."""
-  paper = page.make(**config.image)
+def image_modality(paper: page.Paper, rate: float) -> Modality:
+  """Ink [B, H, W] of ECGs of that rate on a page, grey as uint8."""
 
   def read(ecg):
     ecg = leads.from_independent(jnp, ecg)
-    return jax.vmap(lambda one: raster.render(one, config.data.rate, paper))(
-      ecg
-    )
+    return jax.vmap(lambda one: raster.render(one, rate, paper))(ecg)
 
   def error(logits, ink):
     return optax.sigmoid_binary_cross_entropy(logits, ink) / INK
@@ -81,43 +79,53 @@ def image_modality(config) -> Modality:
   return Modality(read, error, show)
 
 
-def make(config) -> method.Method:
-  """Makes the method from `config.vqvae`, `config.model` and `config.data`.
+def make(options, spec: method.Spec) -> method.Method:
+  """Makes the method.
+
+  Args:
+    options: see `OPTIONS`; `image` holds the arguments of `page.make` where
+      pages are coded, else None.
+    spec: what it is made for.
 
   Raises:
     ValueError: if the input is not the eight independent leads in millivolts,
       or a field has no such choice.
   """
-  if tuple(config.data.leads) != leads.INDEPENDENT_LEADS:
+  contract = spec.contract
+  if contract.leads != leads.INDEPENDENT_LEADS:
     raise ValueError(
-      f'config.data.leads is {tuple(config.data.leads)}; the codec needs '
+      f'config.data.leads is {contract.leads}; the codec needs '
       + ', '.join(leads.INDEPENDENT_LEADS)
     )
-  if config.data.normalisation != 'none':
+  if contract.normalisation != 'none':
     raise ValueError(
-      f'config.data.normalisation is {config.data.normalisation!r}; the codec '
+      f'config.data.normalisation is {contract.normalisation!r}; the codec '
       "keeps amplitudes and needs 'none'"
     )
-  options = config.vqvae
-  codec = make_codec(config)
-  modality = (
-    image_modality(config)
-    if 'image' in config
-    else signal_modality(config, codec.scale)
+  codec = codecs.make_codec(
+    options,
+    contract,
+    spec.encoder,
+    spec.make_encoder(),
+    options['image'] and page.make(**options['image']),
   )
-  learns = options.quantiser == 'vq'
+  if codec.paper:
+    modality = image_modality(codec.paper, contract.rate)
+  else:
+    modality = signal_modality(options['l1'], codec.scale)
+  learns = options['quantiser'] == 'vq'
   learning = codebook_update.Options(
-    decay=options.decay,
-    epsilon=options.epsilon,
-    cosine=options.cosine,
-    stats=options.stats,
-    restart_every=options.restart_every,
-    restart_stop=round(options.restart_until * config.num_steps),
-    restart_threshold=options.restart_threshold,
-    restart_count=options.restart_count,
+    decay=options['decay'],
+    epsilon=options['epsilon'],
+    cosine=options['cosine'],
+    stats=options['stats'],
+    restart_every=options['restart_every'],
+    restart_stop=round(options['restart_until'] * spec.num_steps),
+    restart_threshold=options['restart_threshold'],
+    restart_count=options['restart_count'],
   )
   # From every row, so that the pool does not depend on the number of devices.
-  pool_per_row = -(-options.pool // config.batch_size)
+  pool_per_row = -(-options['pool'] // spec.batch_size)
 
   def init(key, batch):
     params, state = codec.init(key, modality.read(batch['ecg']))
@@ -146,9 +154,9 @@ def make(config) -> method.Method:
         lambda state: state,
         state,
       )
-      if options.stage_dropout:
+      if options['stage_dropout']:
         draw = lambda key: draw_stages(
-          key, options.stage_dropout, codec.num_stages
+          key, options['stage_dropout'], codec.num_stages
         )
         keys = method.row_keys(stage_key, len(x), axis_name)
         stages = jax.vmap(draw)(keys)
@@ -166,7 +174,7 @@ def make(config) -> method.Method:
     if learns:
       broken = ~jnp.isfinite(state.embed).all(axis=-1)
       metrics['nonfinite_codes'] = broken.sum()
-      metrics['loss_commitment'] = options.beta * found.commit
+      metrics['loss_commitment'] = options['beta'] * found.commit
       value += metrics['loss_commitment']
     if learns and train:
       state = codebook_update.rvq_update(
@@ -184,7 +192,7 @@ def make(config) -> method.Method:
       'reconstruction': modality.show(codec.decode(params, z_q)),
     }
 
-  return method.Method(init, loss, predict, evaluators=('codec',))
+  return method.Method(init, loss, predict, evaluators=('codec',), codec=codec)
 
 
 def draw_stages(key, probability: float, num_stages: int):

@@ -1,7 +1,7 @@
 """Encoder, quantiser and decoder as one set of pure functions.
 
-What methods, priors and generators share: each builds it from the config of the
-run that trained it. Tokens are [B, T, D] wherever they come from.
+What methods, priors and generators share. Tokens are [B, T, D] wherever they
+come from.
 """
 
 import math
@@ -31,6 +31,7 @@ class Codec(NamedTuple):
     num_codes: K of each stage.
     num_stages: Q.
     scale: of x, the unit in which errors are of order one.
+    paper: `ecg.page.Paper` where x is ECGs printed on it; None: x is ECGs.
   """
 
   init: Callable
@@ -41,17 +42,22 @@ class Codec(NamedTuple):
   num_codes: int
   num_stages: int
   scale: float
+  paper: page.Paper | None = None
 
 
-def make_codec(config) -> Codec:
-  """Makes the codec of `config.vqvae`, `config.model` and `config.data`.
+def make_codec(options, contract, name: str, encoder, paper=None) -> Codec:
+  """Makes a codec.
 
-  With `config.image` it codes pages, otherwise signals.
+  Args:
+    options: `OPTIONS` of `methods.vqvae`.
+    contract: of the ECGs.
+    name: module of the encoder, which has a `make_decoder`, too.
+    encoder: linen module, x [B, ...] -> z [B, T, D].
+    paper: where pages are coded.
 
   Raises:
     ValueError: if a field has no such choice or two fields contradict.
   """
-  options = config.vqvae
   for field, choices in (
     ('quantiser', ('vq', 'fsq')),
     ('gradient', codebook.GRADIENTS),
@@ -62,22 +68,16 @@ def make_codec(config) -> Codec:
         f'config.vqvae.{field} is {options[field]!r}; choose one of '
         + ', '.join(choices)
       )
-  dtype = jnp.bfloat16 if config.bfloat16 else None
-  module = resolve('models', config.model.name, 'make_decoder')
-  encoder = module.make(**config.model.kwargs, dtype=dtype)
-  decoder = module.make_decoder(encoder, example_shape(config))
-  if options.quantiser == 'fsq':
-    return _with_fsq(encoder, decoder, tuple(options.levels))
-  return _with_codebook(encoder, decoder, options)
-
-
-def example_shape(config) -> tuple[int, int]:
-  """Shape of what is coded: samples and leads, or pixel rows and columns."""
-  data = config.data
-  if 'image' not in config:
-    return data.length, len(data.leads)
-  paper = page.make(**config.image)
-  return paper.height, paper.width(data.length, data.rate)
+  module = resolve('models', name, 'make_decoder')
+  shape = (contract.length, len(contract.leads))
+  if paper:
+    shape = (paper.height, paper.width(contract.length, contract.rate))
+  decoder = module.make_decoder(encoder, shape)
+  if options['quantiser'] == 'fsq':
+    codec = _with_fsq(encoder, decoder, tuple(options['levels']))
+  else:
+    codec = _with_codebook(encoder, decoder, options)
+  return codec._replace(paper=paper)
 
 
 def _networks(encoder, decoder):
@@ -99,20 +99,20 @@ def _networks(encoder, decoder):
 
 
 def _with_codebook(encoder, decoder, options) -> Codec:
-  if options.cosine and options.stages > 1:
+  if options['cosine'] and options['stages'] > 1:
     raise ValueError(
       'config.vqvae.cosine needs config.vqvae.stages 1: what one stage leaves '
       'of a unit vector is no unit vector'
     )
   networks, encode_freely, decode = _networks(encoder, decoder)
-  normalise = codebook.unit if options.cosine else lambda z: z
+  normalise = codebook.unit if options['cosine'] else lambda z: z
 
   def init(key, x):
     keys = jax.random.split(key)
     create = lambda key: codebook.create(
-      key, options.size, encoder.dim, options.cosine
+      key, options['size'], encoder.dim, options['cosine']
     )
-    state = jax.vmap(create)(jax.random.split(keys[1], options.stages))
+    state = jax.vmap(create)(jax.random.split(keys[1], options['stages']))
     return networks(keys[0], x), state
 
   def encode(params, x):
@@ -126,7 +126,7 @@ def _with_codebook(encoder, decoder, options) -> Codec:
       normalise(z).reshape(-1, dim),
       spread(mask),
       spread(stages),
-      gradient=options.gradient,
+      gradient=options['gradient'],
       axis_name=axis_name,
     )
     indices = found.indices.reshape(batch, tokens, -1)
@@ -137,7 +137,7 @@ def _with_codebook(encoder, decoder, options) -> Codec:
 
   return Codec(
     init, encode, quantise, lookup, decode,
-    options.size, options.stages, encoder.scale,
+    options['size'], options['stages'], encoder.scale,
   )  # fmt: skip
 
 

@@ -10,17 +10,17 @@ What this is not: a model of real patients. Shapes are schematic and were never
 fitted to recordings, age and sex are unknown, and results on these tracings
 say nothing about patients. Everything made here is to be labelled synthetic.
 
-A tracing is a pure function of (seed, patient id, record id, factors, config):
-bit-identical in a batch of any order and size. 100 Hz aliases a little:
-simulate at 500 Hz and decimate where that matters.
+A tracing is a pure function of (seed, patient id, record id, factors,
+recorder): bit-identical in a batch of any order and size. 100 Hz aliases a
+little: simulate at 500 Hz and decimate where that matters.
 
 Example::
 
-  config = simulator.Config(rate=100, length=1000)
+  recorder = simulator.Config(rate=100, length=1000)
   ecg, truth = simulator.batch(
     0, patient_ids=[7, 7], record_ids=[0, 1],
     factors=[simulator.factors('NORM'), simulator.factors('AF', 'LBBB')],
-    config=config)  # ecg [2, 1000, 12] mV; truth.r [2, K] R times in s
+    recorder=recorder)  # ecg [2, 1000, 12] mV; truth.r [2, K] R times in s
 
 Sources: Dower 1968/1980 (lead field); Stridh & Sornmo 2001 (sawtooth);
 McSharry et al. 2003 (Gaussian kernels, sinus rhythm with two oscillations).
@@ -169,48 +169,48 @@ def _another_day(draws, patient: Patient, intra) -> Patient:
   )
 
 
-def _width(config) -> int:
+def _width(recorder) -> int:
   """Numbers per slot: one per event, or per entry of a [8, 3] deviation."""
-  return max(24, events_lib.num_events(config.duration))
+  return max(24, events_lib.num_events(recorder.duration))
 
 
-def _record(draws, patient, factors, noise, intra, config):
+def _record(draws, patient, factors, noise, intra, recorder):
   """The record's dipole [3, L], its tracing [L, 12] (mV) and `Truth`."""
   patient = _another_day(draws, patient, intra)
-  vector, events = waves.heart(draws, patient, factors, config)
+  vector, events = waves.heart(draws, patient, factors, recorder)
   field = DOWER * (1 + patient.electrodes)  # [8, 3]
   # Not a matrix product: its precision would depend on the device.
   eight = sum(field[:, axis, None] * vector[axis] for axis in range(3))
-  potentials = resting(draws, config.length, config.rate, config.mains_hz)
+  potentials = resting(draws, recorder.length, recorder.rate, recorder.mains_hz)
   eight += noise * independent_leads(potentials)  # [8, L]
-  truth = events_lib.truth(events, patient, factors, config.duration)
+  truth = events_lib.truth(events, patient, factors, recorder.duration)
   # Last, so that the relations between the leads hold exactly.
   return vector, leads.from_independent(jnp, eight.T), truth
 
 
-def simulate(key, patient: Patient, factors, config: Config):
+def simulate(key, patient: Patient, factors, recorder: Config):
   """Simulates one record of one patient; may be vmapped and differentiated.
 
   Args:
     key: record key, see `record_keys`.
     patient: what `patient_params` returned.
     factors: [7] int32, checked (`simulator_tables.check`).
-    config: `Config`.
+    recorder: `Config`.
 
   Returns:
     [L, 12] mV in the order of `leads.LEADS`, and `Truth`.
   """
-  draws = Draws.of(key, _width(config))
+  draws = Draws.of(key, _width(recorder))
   _, ecg, truth = _record(
-    draws, patient, factors, config.noise, config.intra, config
+    draws, patient, factors, recorder.noise, recorder.intra, recorder
   )
   return ecg, truth
 
 
-def heart_vector(key, patient: Patient, factors, config: Config):
+def heart_vector(key, patient: Patient, factors, recorder: Config):
   """Returns the noise-free vectorcardiogram [L, 3] in mV of `simulate`."""
-  draws = Draws.of(key, _width(config))
-  return _record(draws, patient, factors, 0.0, config.intra, config)[0].T
+  draws = Draws.of(key, _width(recorder))
+  return _record(draws, patient, factors, 0.0, recorder.intra, recorder)[0].T
 
 
 def record_keys(seed: int, patient_id, record_id):
@@ -224,23 +224,23 @@ def record_keys(seed: int, patient_id, record_id):
   return patient_key, jax.random.fold_in(record_key, record_id)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'only_truth'))
+@functools.partial(jax.jit, static_argnames=('recorder', 'only_truth'))
 def _batch(
-  seed, patient_ids, record_ids, factors, noise, intra, config, only_truth
+  seed, patient_ids, record_ids, factors, noise, intra, recorder, only_truth
 ):
   def one(patient_id, record_id, factors):
     # One table of numbers for both keys, for the hash is slow to compile.
     keys = jnp.stack(record_keys(seed, patient_id, record_id))
-    both = jax.vmap(lambda key: Draws.of(key, _width(config)))(keys)
+    both = jax.vmap(lambda key: Draws.of(key, _width(recorder)))(keys)
     patient = _patient(jax.tree.map(lambda x: x[0], both))
     draws = jax.tree.map(lambda x: x[1], both)
-    _, ecg, truth = _record(draws, patient, factors, noise, intra, config)
+    _, ecg, truth = _record(draws, patient, factors, noise, intra, recorder)
     return truth if only_truth else (ecg, truth)
 
   return jax.vmap(one)(patient_ids, record_ids, factors)
 
 
-def _checked(seed, patient_ids, record_ids, factors, config, only_truth):
+def _checked(seed, patient_ids, record_ids, factors, recorder, only_truth):
   patient_ids = np.asarray(patient_ids, np.int32)
   record_ids = np.asarray(record_ids, np.int32)
   factors = tables.check(factors)
@@ -251,19 +251,24 @@ def _checked(seed, patient_ids, record_ids, factors, config, only_truth):
       f'factors {factors.shape} must agree in their first axis'
     )
   # Noise and intra are traced: one compilation serves all their values.
-  static = dataclasses.replace(config, noise=1.0, intra=0.0)
+  static = dataclasses.replace(recorder, noise=1.0, intra=0.0)
   rows = (patient_ids, record_ids, factors)
   alone = len(patient_ids) == 1
   if alone:  # XLA compiles a batch of one so that it differs by up to 1e-5 mV
     rows = tuple(np.repeat(x, 2, axis=0) for x in rows)
   with jax.threefry_partitionable(True):  # the other setting changes all values
     result = _batch(
-      seed, *rows, float(config.noise), float(config.intra), static, only_truth
+      seed,
+      *rows,
+      float(recorder.noise),
+      float(recorder.intra),
+      static,
+      only_truth,
     )
   return jax.tree.map(lambda x: x[:1], result) if alone else result
 
 
-def batch(seed: int, patient_ids, record_ids, factors, config: Config):
+def batch(seed: int, patient_ids, record_ids, factors, recorder: Config):
   """Simulates records of patients.
 
   Args:
@@ -271,7 +276,7 @@ def batch(seed: int, patient_ids, record_ids, factors, config: Config):
     patient_ids: [B] integers.
     record_ids: [B] integers, position among the patient's records.
     factors: [B, 7] integers, see `factors`.
-    config: `Config`; compiles once per rate, length and batch size.
+    recorder: `Config`; compiles once per rate, length and batch size.
 
   Returns:
     ecg [B, L, 12] float32 mV, and `Truth` with leading axis B.
@@ -279,11 +284,11 @@ def batch(seed: int, patient_ids, record_ids, factors, config: Config):
   Raises:
     ValueError: for factors that exclude each other, or shapes that disagree.
   """
-  return _checked(seed, patient_ids, record_ids, factors, config, False)
+  return _checked(seed, patient_ids, record_ids, factors, recorder, False)
 
 
 def ground_truth(
-  seed: int, patient_ids, record_ids, factors, config: Config
+  seed: int, patient_ids, record_ids, factors, recorder: Config
 ) -> Truth:
   """Returns the truth of `batch` without its tracings, for stored records."""
-  return _checked(seed, patient_ids, record_ids, factors, config, True)
+  return _checked(seed, patient_ids, record_ids, factors, recorder, True)

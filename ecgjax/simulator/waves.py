@@ -117,18 +117,18 @@ def _sum(time, wave):
   return sum(bump[:, n, None] * wave.vector[:, n, :, None] for n in kernels)
 
 
-def _window(centre, before: float, after: float, config):
+def _window(centre, before: float, after: float, recorder):
   """Sample windows around event times.
 
   Returns:
     start: [K] first sample, clipped to the padding of `_overlap_add`.
     time: [K, W] s, from the event.
   """
-  width = int(np.ceil((before + after) * config.rate)) + 1
-  start = jnp.floor((centre - before) * config.rate).astype(jnp.int32)
-  start = jnp.clip(start, -width, config.length)
+  width = int(np.ceil((before + after) * recorder.rate)) + 1
+  start = jnp.floor((centre - before) * recorder.rate).astype(jnp.int32)
+  start = jnp.clip(start, -width, recorder.length)
   position = start[:, None] + jnp.arange(width)
-  return start, position / config.rate - centre[:, None]
+  return start, position / recorder.rate - centre[:, None]
 
 
 def _overlap_add(start, values, length: int):
@@ -146,7 +146,7 @@ def _overlap_add(start, values, length: int):
   return buffer[:, width : width + length]
 
 
-def _ventricular_activity(draws, patient, factors, events, config):
+def _ventricular_activity(draws, patient, factors, events, recorder):
   """QRS, ST and T of all beats. [3, L] mV."""
   pvc = events.ectopic == 2
 
@@ -167,7 +167,7 @@ def _ventricular_activity(draws, patient, factors, events, config):
     jnp.concatenate([
       qrs.sigma,
       t_wave.sigma * stretch,
-      jnp.full(stretch.shape, max(0.001, 0.5 / config.rate)),
+      jnp.full(stretch.shape, max(0.001, 0.5 / recorder.rate)),
     ], axis=1),
     jnp.concatenate([
       qrs.vector * beat_gain[:, None, None],
@@ -178,15 +178,15 @@ def _ventricular_activity(draws, patient, factors, events, config):
   wave = wave._replace(vector=wave.vector * events.beat[:, None, None])
   st = jnp.where((events.beat & ~pvc)[:, None], st, 0)  # [K, 3]
 
-  start, time = _window(events.r, BEFORE, AFTER, config)
+  start, time = _window(events.r, BEFORE, AFTER, recorder)
   j_point = jnp.asarray(tables.J_POINT)[events.shape] * patient.width
   plateau = jax.nn.sigmoid((time - j_point) / 0.008)
   plateau *= jax.nn.sigmoid((0.285 * stretch - time) / 0.022)
   total = plateau[:, None, :] * st[:, :, None] + _sum(time, wave)
-  return _overlap_add(start, total, config.length)
+  return _overlap_add(start, total, recorder.length)
 
 
-def _atrial_activity(patient, factors, events, config):
+def _atrial_activity(patient, factors, events, recorder):
   """P waves. [3, L] mV."""
   extra = factors[tables.EXTRA]
   left = (jnp.arange(2) == 1) & (extra == tables.extra('LAE'))  # [2]
@@ -206,9 +206,9 @@ def _atrial_activity(patient, factors, events, config):
     jnp.broadcast_to(sigma, count),
     jnp.where(pac[:, None, None], low, sinus),
   )
-  start, time = _window(events.p, 0.15, 0.15, config)
+  start, time = _window(events.p, 0.15, 0.15, recorder)
   total = _sum(time, wave) * events.atrial[:, None, None]
-  return _overlap_add(start, total, config.length)
+  return _overlap_add(start, total, recorder.length)
 
 
 def _sawtooth(angle):
@@ -262,15 +262,15 @@ def _ventricular_fibrillation(draws, factors, time):
   return sines, direction
 
 
-def heart(draws, patient, factors, config):
+def heart(draws, patient, factors, recorder):
   """Returns the noise-free dipole [3, L] in mV, Frank axes, and its events."""
   events = schedule(
-    draws, patient, factors, config.duration, config.bradycardia
+    draws, patient, factors, recorder.duration, recorder.bradycardia
   )
-  time = jnp.arange(config.length) / config.rate
+  time = jnp.arange(recorder.length) / recorder.rate
   vector = (
-    _ventricular_activity(draws, patient, factors, events, config)
-    + _atrial_activity(patient, factors, events, config)
+    _ventricular_activity(draws, patient, factors, events, recorder)
+    + _atrial_activity(patient, factors, events, recorder)
     + _fibrillation_and_flutter(draws, patient, factors, time)
   )
   hertz = draws.uniform(23, 0.18, 0.32)

@@ -15,7 +15,6 @@ from ecgjax.generation import operators
 from ecgjax.generation.generate import generate_for
 from ecgjax.metrics import fidelity, reconstruction
 from ecgjax.model import BATCH_SIZE, load, outputs, over_split
-from ecgjax.models.codec import make_codec
 from ecgjax.report import results
 from ecgjax.studies import study
 from ecgjax.train import train_on
@@ -116,7 +115,7 @@ def train_codec(config, fold: Fold, runs: pathlib.Path) -> pathlib.Path:
     stream.eval_batches(data.labelled['validation'], BATCH_SIZE),
   )
   found = reconstruction.summarise(
-    coded, trained.model.contract.rate, make_codec(run).num_codes
+    coded, trained.model.contract.rate, trained.model.method.codec.num_codes
   )
   results.write_text(
     folder / 'reconstruction.json', json.dumps(found, indent=1) + '\n'

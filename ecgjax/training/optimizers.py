@@ -11,26 +11,25 @@ OPTIMIZERS = ('adam', 'adamw', 'lars', 'sgd')
 DECAYING = ('adamw', 'lars')  # those with weight decay
 
 
-def make_optimizer(config, num_steps: int) -> optax.GradientTransformation:
-  """Makes the optimizer of `config.optimizer`.
+def make_optimizer(options, num_steps: int) -> optax.GradientTransformation:
+  """Makes an optimizer.
 
   Weight decay acts on kernels only (see `kernels`) and as two optimizers define
   it: adamw takes rate * weight_decay * kernel from a kernel beside the step
   (Loshchilov and Hutter 2019), lars adds weight_decay * kernel to its gradient
   (You et al. 2017; stacked encoders share one trust ratio per kernel). The
   others have none and refuse it. Parameters whose path matches
-  `config.optimizer.freeze`, a regular expression, stay as they are.
+  `freeze`, a regular expression, stay as they are.
 
   Args:
-    config: fields name, learning_rate, schedule, warmup_steps, weight_decay
-      and freeze of `config.optimizer`.
+    options: `config.optimizer`: name, learning_rate, schedule, warmup_steps,
+      weight_decay and freeze.
     num_steps: updates of the whole run.
 
   Raises:
     ValueError: if a name is unknown, or weight decay is asked of an optimizer
       that has none.
   """
-  options = config.optimizer
   rate = schedules.make_learning_rate(
     options.learning_rate, options.schedule, options.warmup_steps, num_steps
   )

@@ -13,12 +13,12 @@ import pytest
 from ecgjax import config as config_lib
 from ecgjax import main
 from ecgjax.config import check
-from ecgjax.runtime.resolve import resolve
+from ecgjax.model import make_method
 from ecgjax.studies import augmentation_fold, seeds, study
 from ecgjax.training import optimizers
 
 CONFIGS = sorted(
-  p.stem for p in (pathlib.Path(__file__).parents[1] / 'configs').glob('*.py')
+  p.stem for p in (pathlib.Path(__file__).parents[2] / 'configs').glob('*.py')
 )
 
 
@@ -113,9 +113,9 @@ def test_every_preset_of_every_config(name):
       run = run.copy_and_resolve_references().unlock()
       run.num_steps = run.num_steps or 10_000  # as epochs would
       check.check(run, 'train')
-      optimizers.make_optimizer(run, run.num_steps)
+      optimizers.make_optimizer(run.optimizer, run.num_steps)
       if run.method != 'prior':  # which needs a trained codec
-        resolve('methods', run.method).make(run)
+        make_method(run)
 
 
 def test_every_number_has_a_range():

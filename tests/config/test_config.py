@@ -9,7 +9,7 @@ from configs import evaluate as evaluate_config
 from ecgjax import config as config_lib
 
 CONFIGS = sorted(
-  p.stem for p in (pathlib.Path(__file__).parents[1] / 'configs').glob('*.py')
+  p.stem for p in (pathlib.Path(__file__).parents[2] / 'configs').glob('*.py')
 )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from configs import lcd as lcd_config
 from ecgjax.methods import lcd
+from ecgjax.model import make_method
 from ecgjax.models import vgg1d
 
 pytestmark = pytest.mark.usefixtures('short_vgg')
@@ -32,7 +33,7 @@ def random_batch(rows=8, leads=3, seed=0):
 
 @pytest.fixture(scope='module')
 def variables():
-  method = lcd.make(make_config())
+  method = make_method(make_config())
   return jax.jit(method.init)(jax.random.key(0), random_batch(2))
 
 
@@ -108,7 +109,7 @@ def test_invariances():
 
 def test_parameter_counts(monkeypatch):
   monkeypatch.setattr(vgg1d, 'STAGES', STAGES)
-  method = lcd.make(make_config())
+  method = make_method(make_config())
   shapes = jax.eval_shape(method.init, jax.random.key(0), random_batch(2))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
   assert {k: count(v) for k, v in shapes.params.items()} == {
@@ -132,7 +133,7 @@ def test_target_starts_equal_and_gets_no_gradient(variables):
       np.array_equal, variables.params[name], variables.target['params'][name]
     )
     assert all(jax.tree.leaves(same))
-  method = lcd.make(make_config())
+  method = make_method(make_config())
 
   def loss(target_params):
     target = variables.target | {'params': target_params}
@@ -150,7 +151,7 @@ def loss_with(variables):
   """Compiled loss of `random_batch` with some options, the same draws."""
 
   def loss_with(**options):
-    loss = jax.jit(lcd.make(make_config(**options)).loss, static_argnums=5)
+    loss = jax.jit(make_method(make_config(**options)).loss, static_argnums=5)
     return loss(*variables, jax.random.key(1), random_batch(), None)
 
   return loss_with
@@ -196,7 +197,7 @@ def test_parity_sets_every_quirk():
 
 
 def test_features_are_lead_wise(variables):
-  predict = jax.jit(lcd.make(make_config()).predict)
+  predict = jax.jit(make_method(make_config()).predict)
   batch = random_batch(4)
   features = predict(variables.params, variables.model_state, batch)
   features = np.asarray(features['features'])
@@ -211,9 +212,9 @@ def test_bad_config():
   config = make_config()
   config.data.leads = ('II',)
   with pytest.raises(ValueError, match='at least two'):
-    lcd.make(config)
+    make_method(config)
   with pytest.raises(ValueError, match='per_step, per_sample'):
-    lcd.make(make_config(lead_pair='all'))
+    make_method(make_config(lead_pair='all'))
 
 
 def test_config_is_locked_and_flat():

@@ -6,7 +6,7 @@ import pytest
 import textbook as tb
 from test_lcd import make_config, random_batch
 
-from ecgjax.methods import lcd
+from ecgjax.model import make_method
 
 pytestmark = pytest.mark.usefixtures('short_vgg')
 ROWS = 8
@@ -107,7 +107,7 @@ def expected(params, state, target, views, config):
 def test_step_equals_numpy(changes):
   config = make_config(**changes)
   config.batch_size = 12
-  method = lcd.make(config)
+  method = make_method(config)
   batch, key = random_batch(ROWS), jax.random.key(3)
   params, state, target = jax.jit(method.init)(jax.random.key(0), batch)
   params, state, target = (
@@ -138,7 +138,7 @@ def test_step_equals_numpy(changes):
 
 def test_features_are_those_of_the_encoder_of_each_lead():
   config = make_config()
-  method = lcd.make(config)
+  method = make_method(config)
   batch = random_batch(3)
   params, state, _ = jax.jit(method.init)(jax.random.key(0), batch)
   params, state = tb.shake(params, 0), tb.shake(state, 1)

@@ -10,6 +10,7 @@ import pytest
 from configs import longitudinal as longitudinal_config
 from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import longitudinal
+from ecgjax.model import make_method
 from ecgjax.models import resnet1d
 from ecgjax.runtime import parallel
 from ecgjax.training import optimizers, train_state, train_step
@@ -56,7 +57,10 @@ def make_batch(rows=8, seed=0):
 @functools.cache
 def views_of(preset, **options):
   """Views of `make_batch`, whose last two rows are one ECG."""
-  make_views = longitudinal.make_view_function(make_config(preset, **options))
+  config = make_config(preset, **options)
+  make_views = longitudinal.make_view_function(
+    config.longitudinal.to_dict(), InputContract.from_config(config)
+  )
   compiled = jax.jit(make_views, static_argnums=2)
   ecg = make_batch()['ecg']
   ecg[-1] = ecg[-2]
@@ -67,7 +71,7 @@ def views_of(preset, **options):
 @pytest.mark.parametrize('preset', PRESETS)
 def test_presets_trace(preset):
   """Every named config gives a loss and keeps the structure of its state."""
-  method = longitudinal.make(make_config(preset, noise_snr_db=(12.0, 30.0)))
+  method = make_method(make_config(preset, noise_snr_db=(12.0, 30.0)))
   batch = make_batch()
   variables = jax.eval_shape(method.init, jax.random.key(0), batch)
   loss, aux = jax.eval_shape(
@@ -158,8 +162,8 @@ def test_one_device_is_four():
   config.optimizer.schedule = 'constant'
   config.optimizer.warmup_steps = 0
   config.optimizer.learning_rate = 1.0  # the first update is the gradient
-  method = longitudinal.make(config)
-  optimizer = optimizers.make_optimizer(config, 2)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, 2)
   state = jax.jit(
     lambda: train_state.create_train_state(method, optimizer, 0, make_batch())
   )()
@@ -203,11 +207,11 @@ def test_one_device_is_four():
 )
 def test_bad_config(preset, options, message):
   with pytest.raises(ValueError, match=message):
-    longitudinal.make(make_config(preset, **options))
+    make_method(make_config(preset, **options))
 
 
 def test_rotation_needs_the_chest_leads():
   config = make_config('3kg')
   config.data.leads = ('I', 'II', 'V1')
   with pytest.raises(ValueError, match='vectorcardiogram'):
-    longitudinal.make(config)
+    make_method(config)

@@ -7,7 +7,7 @@ import textbook as tb
 from test_longitudinal import LENGTH, make_batch, make_config, stem_only
 
 from ecgjax.ecg import vcg
-from ecgjax.methods import longitudinal
+from ecgjax.model import make_method
 
 __all__ = ['stem_only']  # a fixture
 ROWS, LEADS = 8, 8
@@ -132,7 +132,7 @@ def test_step_equals_numpy(case):
   preset, changes = CASES[case]
   config = make_config(preset, **changes)
   options = config.longitudinal
-  method = longitudinal.make(config)
+  method = make_method(config)
   batch, key = make_batch(), jax.random.key(5)
   # Several positives of an anchor, or the weight of a pair would cancel.
   batch['patient'] = np.int32([0, 0, 0, 0, 1, 1, 2, 2])

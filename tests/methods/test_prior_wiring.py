@@ -7,7 +7,7 @@ import textbook as tb
 
 from configs import prior as prior_config
 from ecgjax.ecg import leads
-from ecgjax.methods import prior
+from ecgjax.model import make_method
 from ecgjax.models import codec as codec_lib
 from tests import tiny_runs
 
@@ -82,11 +82,11 @@ def config(tmp_path_factory):
 @pytest.mark.parametrize('train', [True, False])
 def test_step_equals_numpy(config, train):
   assert tuple(config.data.leads) == leads.INDEPENDENT_LEADS
-  method = prior.make(config)
+  method = make_method(config)
   batch, key = make_batch(), jax.random.key(11)
   params, state, _ = jax.jit(method.init)(jax.random.key(0), batch)
   params = tb.shake(params, 0)
-  codec, frozen = prior.load_codec(config)
+  codec, frozen = method.codec, state
   spread = np.random.default_rng(1).normal(size=(1, 16, 4)).astype(np.float32)
   book = frozen['codebook'].replace(embed=spread)
   state = {'codec': frozen['codec'], 'codebook': book}

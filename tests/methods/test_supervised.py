@@ -7,6 +7,7 @@ from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax.ecg import leads
 from ecgjax.methods import supervised
+from ecgjax.model import make_method
 from ecgjax.models import lead_encoder, vgg1d
 
 pytestmark = pytest.mark.usefixtures('short_vgg')
@@ -32,7 +33,7 @@ def make_batch(seed=0):
 
 
 def start(config):
-  method = supervised.make(config)
+  method = make_method(config)
   variables = jax.jit(method.init)(jax.random.key(0), make_batch())
   return method, variables
 
@@ -41,7 +42,7 @@ def test_tied_classifier_has_the_size_of_the_reference(monkeypatch):
   """80,781 parameters for eight leads and five classes (docs/methods.md)."""
   monkeypatch.setattr(vgg1d, 'STAGES', STAGES)
   config = make_config()
-  method = supervised.make(config)
+  method = make_method(config)
   batch = {'ecg': jnp.zeros((1, 64, 8)), 'label': jnp.zeros((1, 5))}
   shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
   assert sum(x.size for x in jax.tree.leaves(shapes.params)) == 80_781
@@ -60,7 +61,7 @@ def test_default_loss_is_that_of_copies_each_of_which_sees_one_lead():
   }
 
   def loss(branches, params, state):
-    method = supervised.make(make_config(branches=branches))
+    method = make_method(make_config(branches=branches))
     run = jax.jit(method.loss, static_argnums=5)
     return float(run(params, state, None, jax.random.key(1), batch, None)[0])
 
@@ -178,7 +179,7 @@ def test_mixup_matches_numpy():
 
 def test_unknown_task():
   with pytest.raises(ValueError, match='multi_label, single_label'):
-    supervised.make(make_config(task='ordinal'))
+    make_method(make_config(task='ordinal'))
 
 
 @pytest.mark.slow
@@ -187,7 +188,7 @@ def test_classical_augmentation_does_not_depend_on_devices():
   config.data.leads = leads.INDEPENDENT_LEADS
   kwargs = {'width': 8, 'depth': 1, 'heads': 2, 'patch': 16}
   config.model = {'name': 'vit1d', 'kwargs': kwargs}  # compiles fast
-  method = supervised.make(config)
+  method = make_method(config)
   batch = make_batch()
   batch['ecg'] = np.random.default_rng(1).normal(size=(8, 64, 8))
   batch['ecg'] = batch['ecg'].astype(np.float32)
@@ -210,7 +211,7 @@ def test_classical_augmentation_does_not_depend_on_devices():
 
 def test_unknown_augmentation():
   with pytest.raises(ValueError, match='none, classical'):
-    supervised.make(make_config(augment='strong'))
+    make_method(make_config(augment='strong'))
 
 
 def test_balanced_weights():

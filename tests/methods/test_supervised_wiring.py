@@ -7,6 +7,7 @@ import textbook as tb
 from test_supervised import make_config
 
 from ecgjax.methods import supervised
+from ecgjax.model import make_method
 
 pytestmark = pytest.mark.usefixtures('short_vgg')
 ROWS = 7  # odd: nobody may be a partner of itself
@@ -69,7 +70,7 @@ CASES = {
 def test_step_equals_numpy(case):
   config = make_config(branches='untied', **CASES[case])
   options = config.supervised
-  method = supervised.make(config)
+  method = make_method(config)
   batch, key = make_batch(), jax.random.key(2)
   if options.task == 'single_label':
     batch['label'] = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0]]
@@ -130,7 +131,7 @@ def test_augmentation_and_mixup_come_with_keys_of_their_rows(monkeypatch):
   )  # fmt: skip
   config = make_config(augment='classical', mixup=0.4, branches='untied')
   plain = make_config(mixup=0.4, branches='untied')
-  method, reference = supervised.make(config), supervised.make(plain)
+  method, reference = make_method(config), make_method(plain)
   batch, key = make_batch(), jax.random.key(4)
   params, state, _ = jax.jit(method.init)(jax.random.key(0), batch)
   params['encoder'] = tb.shake(params['encoder'], 0)

@@ -16,7 +16,7 @@ from ecgjax.ecg import augment
 from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import lcd
 from ecgjax.methods import method as method_lib
-from ecgjax.runtime.resolve import resolve
+from ecgjax.model import make_method
 from ecgjax.training import optimizers, train_state, train_step
 
 torch = pytest.importorskip('torch', reason='torch')
@@ -110,8 +110,8 @@ def make_run(config, batches, dtype):
   keep = optax.GradientTransformation(  # the gradients, as a state
     lambda params: params, lambda updates, state, params: (updates, updates)
   )
-  optimizer = optax.chain(keep, optimizers.make_optimizer(config, 4))
-  method = resolve('methods', config.method).make(config)
+  optimizer = optax.chain(keep, optimizers.make_optimizer(config.optimizer, 4))
+  method = make_method(config)
   step = jax.jit(
     train_step.make_train_step(
       method, optimizer, InputContract.from_config(config)

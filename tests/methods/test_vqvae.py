@@ -10,7 +10,7 @@ from ecgjax import checkpoints
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import vqvae
-from ecgjax.models import codec as codec_lib
+from ecgjax.model import make_method
 from ecgjax.runtime import parallel
 from ecgjax.training import optimizers, train_state, train_step
 
@@ -44,8 +44,8 @@ def make_batch(seed=0, rows=ROWS):
 
 
 def create(config):
-  method = vqvae.make(config)
-  optimizer = optimizers.make_optimizer(config, config.num_steps)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
   state = jax.jit(
     lambda: train_state.create_train_state(method, optimizer, 0, make_batch())
   )()
@@ -128,7 +128,7 @@ def test_predict(trained):
   ecg = np.asarray(found['reconstruction'])
   assert ecg.shape == (ROWS, LENGTH, 12)
   assert np.max(leads.limb_residual(np, ecg)) < 1e-5
-  codec = codec_lib.make_codec(config)
+  codec = make_method(config).codec
   z = codec.encode(params, batch['ecg'])
   np.testing.assert_allclose(found['features'], z.mean(1), atol=1e-6)
   embed = np.float64(model_state['codebook'].embed[0])
@@ -148,7 +148,7 @@ def test_loss_equals_numpy(trained):
   value, aux = jax.jit(method.loss, static_argnums=(5, 6))(
     params, model_state, None, jax.random.key(0), batch, None, False
   )
-  codec = codec_lib.make_codec(config)
+  codec = make_method(config).codec
   z = np.float64(codec.encode(params, batch['ecg']))[:-1]  # without padding
   indices = method.predict(params, model_state, batch)['indices'][:-1]
   codes = np.asarray(codec.lookup(model_state['codebook'], indices))
@@ -238,7 +238,7 @@ def test_finite_scalar_quantisation():
   assert np.isfinite(float(metrics['loss']))
   assert 'loss_commitment' not in metrics
   assert not jax.tree.leaves(state.model_state)
-  codec = codec_lib.make_codec(config)
+  codec = make_method(config).codec
   found = method.predict(state.params, state.model_state, make_batch())
   assert 0 <= found['indices'].min() <= found['indices'].max() < 1000
   assert codec.num_codes == 1000 and codec.num_stages == 1
@@ -273,15 +273,15 @@ def test_mistakes_are_named(path, value, words):
   section, field = path.split('.')
   config[section][field] = value
   with pytest.raises(ValueError, match=words):
-    vqvae.make(config)
+    make_method(config)
 
 
 def test_contradictions_are_named():
   with pytest.raises(ValueError, match='config.vqvae.stages'):
-    vqvae.make(make_config(stages=2, cosine=True))
+    make_method(make_config(stages=2, cosine=True))
   with pytest.raises(ValueError, match='config.model.kwargs.dim'):
-    vqvae.make(make_config('fsq', levels=(8, 5)))
+    make_method(make_config('fsq', levels=(8, 5)))
   config = make_config()
   config.data.length = 100
   with pytest.raises(ValueError, match='patch'):
-    vqvae.make(config).init(jax.random.key(0), {'ecg': jnp.zeros((1, 100, 8))})
+    make_method(config).init(jax.random.key(0), {'ecg': jnp.zeros((1, 100, 8))})

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks import raster_twin
+from configs import prior as prior_config
 from configs import vqvae as vqvae_config
-from ecgjax import checkpoints
 from ecgjax import config as config_lib
+from ecgjax import model
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
 from ecgjax.generation import inputs
-from ecgjax.methods import prior, vqvae
-from ecgjax.models import codec as codec_lib
+from ecgjax.model import make_method
 from ecgjax.runtime import parallel
 from ecgjax.training import optimizers, train_state, train_step
 
@@ -47,8 +47,8 @@ def make_batch(seed=0):
 
 
 def create(config):
-  method = vqvae.make(config)
-  optimizer = optimizers.make_optimizer(config, config.num_steps)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
   state = jax.jit(
     lambda: train_state.create_train_state(method, optimizer, 0, make_batch())
   )()
@@ -81,7 +81,7 @@ def test_loss_equals_numpy(trained):
   value, aux = jax.jit(method.loss, static_argnums=(5, 6))(
     params, model_state, None, jax.random.key(0), batch, None, False
   )
-  codec = codec_lib.make_codec(config)
+  codec = make_method(config).codec
   ink = np.float32(1 - pages(batch)[:-1] / 255)  # without padding
   z = np.float64(codec.encode(params, ink))
   assert z.shape == (ROWS - 1, 5 * 4, 4)
@@ -106,7 +106,7 @@ def test_predict_gives_grey_pages(trained):
   assert found['reconstruction'].dtype == jnp.uint8
   assert found['indices'].shape == (ROWS, 20, 2)
   assert found['features'].shape == (ROWS, 4)
-  codec = codec_lib.make_codec(config)
+  codec = make_method(config).codec
   codes = codec.lookup(state.model_state['codebook'], found['indices'])
   p = jax.nn.sigmoid(codec.decode(state.params, codes))
   np.testing.assert_allclose(
@@ -153,10 +153,14 @@ def test_finite_scalar_quantisation():
 
 def test_a_page_survives_in_its_config():
   """A checkpoint holds the config as JSON; the codec is made from that."""
+
+  def shape(config):
+    paper, data = make_method(config).codec.paper, config.data
+    return paper.height, paper.width(data.length, data.rate)
+
   config = config_lib.from_json(config_lib.to_json(make_config()))
-  assert codec_lib.example_shape(config) == PAGE
-  config = make_config(layout='12x1')
-  assert codec_lib.example_shape(config) == (208, 32)
+  assert shape(config) == PAGE
+  assert shape(make_config(layout='12x1')) == (208, 32)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_a_page_survives_in_its_config():
 )
 def test_mistakes_are_named(image, words):
   with pytest.raises(ValueError, match=words):
-    vqvae.make(make_config(**image))
+    make_method(make_config(**image))
 
 
 def test_presets_without_meaning_are_refused():
@@ -181,20 +185,23 @@ def test_presets_without_meaning_are_refused():
     config.vqvae.l1 = 0.5
 
 
+class Pages:
+  """A run of a codec of pages."""
+
+  config = make_config()
+  method = make_method(config)
+
+
 def test_prior_refuses_pages(monkeypatch):
-  stored = {'config': config_lib.to_json(make_config())}
-  monkeypatch.setattr(checkpoints, 'load', lambda path: ({}, stored))
-  config = config_lib.common('synthetic')
-  config.prior = {'codec': 'runs/pages'}
+  monkeypatch.setattr(model, 'load', lambda path: Pages)
+  config = prior_config.get_config().unlock()
+  config.prior.codec = 'runs/pages'
   with pytest.raises(ValueError, match='runs/pages codes pages'):
-    prior.load_codec(config)
+    make_method(config)
 
 
 def test_generation_refuses_pages(monkeypatch):
-  class Model:
-    config = make_config()
-
-  monkeypatch.setattr(inputs, 'load', lambda path: Model)
+  monkeypatch.setattr(inputs, 'load', lambda path: Pages)
   config = config_lib.common('synthetic')
   config.augment = config_lib.augment_options() | {'codec': 'runs/pages'}
   with pytest.raises(ValueError, match='runs/pages codes pages'):

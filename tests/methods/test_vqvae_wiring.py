@@ -10,8 +10,7 @@ import pytest
 import textbook as tb
 from test_vqvae import ROWS, make_batch, make_config
 
-from ecgjax.methods import vqvae
-from ecgjax.models import codec as codec_lib
+from ecgjax.model import make_method
 
 TOKENS, Q, K = 16, 3, 16
 
@@ -56,10 +55,10 @@ def step():
   config = make_config(
     'rvq', stages=Q, stage_dropout=0.5, restart_every=0, beta=0.4, l1=0.2
   )
-  method = vqvae.make(config)
+  method = make_method(config)
   batch, key = make_batch(3), jax.random.key(8)
   params, state, _ = jax.jit(method.init)(jax.random.key(0), batch)
-  codec = codec_lib.make_codec(config)
+  codec = make_method(config).codec
   z = np.asarray(codec.encode(params, batch['ecg']))[:-1].reshape(-1, 4)
   rng = np.random.default_rng(0)
   rest, embed = z, []

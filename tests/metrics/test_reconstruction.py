@@ -23,7 +23,7 @@ def simulated():
     factors=np.stack(
       [simulator.factors(*(() if c == 'NORM' else (c,))) for c in CLASSES]
     ),
-    config=simulator.Config(rate=RATE, length=1000),
+    recorder=simulator.Config(rate=RATE, length=1000),
   )
   return np.asarray(ecg, np.float64), truth
 

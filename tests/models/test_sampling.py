@@ -14,8 +14,7 @@ from ecgjax import config as config_lib
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import prior as prior_method
-from ecgjax.methods import vqvae
-from ecgjax.models import codec as codec_lib
+from ecgjax.model import make_method
 from ecgjax.models import sampling, transformer
 from ecgjax.runtime import parallel
 from ecgjax.training import optimizers, train_state, train_step
@@ -218,13 +217,13 @@ def codec_run(tmp_path_factory):
   config = small(vqvae_config.get_config())
   config.model.kwargs.update(width=8, depth=1, dim=4)
   config.vqvae.update(size=16, pool=64)
-  method = vqvae.make(config)
-  optimizer = optimizers.make_optimizer(config, config.num_steps)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
   create = lambda: train_state.create_train_state(
     method, optimizer, 0, two_kinds(1)
   )
   state = jax.jit(create)()
-  codec = codec_lib.make_codec(config)
+  codec = make_method(config).codec
   z = np.asarray(jax.jit(codec.encode)(state.params, two_kinds()['ecg']))
   codes = np.random.default_rng(0).permutation(
     np.unique(z.reshape(-1, 4), axis=0)
@@ -249,8 +248,8 @@ def make_config(codec_run):
 @pytest.fixture(scope='module')
 def trained(codec_run):
   config = make_config(codec_run)
-  method = prior_method.make(config)
-  optimizer = optimizers.make_optimizer(config, config.num_steps)
+  method = make_method(config)
+  optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
   create = lambda: train_state.create_train_state(
     method, optimizer, 0, two_kinds(1)
   )
@@ -289,12 +288,12 @@ def test_the_codec_stays_as_it_is(codec_run, trained):
 
 
 def test_bits_equal_numpy(trained):
-  config, method, _, _, state, _ = trained
+  config, method, _, initial, state, _ = trained
   batch = two_kinds(seed=500)
   found = jax.jit(method.predict)(state.params, state.model_state, batch)
-  codec, frozen = prior_method.load_codec(config)
+  codec, frozen = method.codec, initial.model_state
   indices = codec_indices(codec, frozen, batch['ecg'])
-  model = prior_method.make_network(config, codec)
+  model = prior_method.make_network(config.prior.to_dict(), codec)
   tokens = np.pad(indices[:, :-1], ((0, 0), (1, 0)))
   logits, _, _ = jax.jit(model.apply)(
     {'params': state.params['prior']}, batch['label'], jnp.zeros(8, bool),
@@ -316,12 +315,13 @@ def test_bits_equal_numpy(trained):
 
 
 def test_it_learns_which_codes_belong_to_which_class(codec_run, trained):
-  config, _, _, _, state, bits = trained
+  config, method, _, initial, state, bits = trained
   assert bits[0] == pytest.approx(4, abs=1e-4)  # log2 of 16 codes
   # A record holds one bit, its phase, in eight indices.
   assert np.mean(bits[-5:]) < 0.6
   sample = jax.jit(
-    prior_method.make_sampler(config), static_argnames=('tokens', 'guidance')
+    prior_method.make_sampler(config.prior.to_dict(), method.codec),
+    static_argnames=('tokens', 'guidance'),
   )
   label = jnp.eye(2)[jnp.arange(32) % 2]
   ecg, indices = sample(
@@ -330,7 +330,7 @@ def test_it_learns_which_codes_belong_to_which_class(codec_run, trained):
   )  # fmt: skip
   assert ecg.shape == (32, 64, 12) and indices.shape == (32, 8, 1)
   assert np.max(leads.limb_residual(np, np.asarray(ecg))) < 1e-5
-  real = codec_indices(*prior_method.load_codec(config), two_kinds(64)['ecg'])
+  real = codec_indices(method.codec, initial.model_state, two_kinds(64)['ecg'])
   for kind in (0, 1):
     known = {tuple(row) for row in real[kind::2]}
     other = {tuple(row) for row in real[1 - kind :: 2]}
@@ -355,8 +355,8 @@ def test_mistakes_are_named(codec_run):
   config = make_config(codec_run)
   config.prior.codec = ''
   with pytest.raises(ValueError, match='config.prior.codec'):
-    prior_method.make(config)
+    make_method(config)
   config = make_config(codec_run)
   config.data.rate = 250.0
   with pytest.raises(ValueError, match='rate=250'):
-    prior_method.make(config)
+    make_method(config)

@@ -23,7 +23,7 @@ PARAMS = {
 
 
 def update(config, gradient):
-  optimizer = optimizers.make_optimizer(config, 100)
+  optimizer = optimizers.make_optimizer(config.optimizer, 100)
   gradients = jax.tree.map(lambda p: jnp.full_like(p, gradient), PARAMS)
   return optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)[0]
 
@@ -69,7 +69,7 @@ def test_weight_decay_of_stacked_encoders_acts_on_kernels_only(name, short_vgg):
 
   def update(weight_decay):
     config = make_config(name=name, weight_decay=weight_decay)
-    optimizer = optimizers.make_optimizer(config, 100)
+    optimizer = optimizers.make_optimizer(config.optimizer, 100)
     return optimizer.update(ones, optimizer.init(params), params)[0]
 
   pairs = zip(

@@ -122,8 +122,9 @@ def make_batches(
   process_count: int = 1,
   on_device: bool = False,
   real=None,
+  rows: str = 'records',
 ) -> Batches:
-  """Batches of records, or of patients where `config.longitudinal` says so.
+  """Batches of records or of patients.
 
   Args:
     config: of the run.
@@ -134,6 +135,7 @@ def make_batches(
     on_device: keep the training signals in device memory (records only).
     real: the split whose epochs are the budget, where `train` holds generated
       ECGs as well; neither these nor `config.data.oversample` buy updates.
+    rows: 'records' or 'patients', see `methods.method.Method.rows`.
 
   Raises:
     ValueError: if `config.data.oversample` is no share, or the batches of
@@ -144,7 +146,7 @@ def make_batches(
     'process_index': process_index,
     'process_count': process_count,
   }
-  if 'longitudinal' in config:
+  if rows == 'patients':
     if config.keep_remainder:
       raise ValueError(
         'config.keep_remainder: batches of patients have none to keep; set it '
