@@ -36,7 +36,6 @@ interpolated; they need prior, resample or simulator.
 
 from ecgjax import config as config_lib
 from ecgjax.ecg import leads
-from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -47,16 +46,9 @@ def get_config(argument: str | None = None):
   config.mode = 'generate'
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'
-  config.augment = config_lib.augment_options()
+  config.augment = config_lib.options('augment')
   config.augment.operator = choice['operator']
-  choose('preset', choice['preset'], {'default': _default, 'smoke': _smoke})(
-    config
-  )
-  return config.lock()
-
-
-def _default(config):
-  del config
+  return config_lib.preset(config, choice['preset'], {'smoke': _smoke})
 
 
 def _smoke(config):

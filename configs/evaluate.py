@@ -43,5 +43,5 @@ def get_config(argument: str | None = None):
   config.data.length = 0
   config.data.leads = ()
   config.data.normalisation = ''
-  config.evaluation = config_lib.evaluation_options()
+  config.evaluation = config_lib.options('evaluation')
   return config.lock()

@@ -18,7 +18,6 @@ results/lcd_synthetic.json); 1,490 ECGs of PTB-XL 0.826 [0.787, 0.861] in 4 min
 """
 
 from ecgjax import config as config_lib
-from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
@@ -26,20 +25,13 @@ def get_config(argument: str | None = None):
     argument, dataset='synthetic', preset='default'
   )
   synthetic = choice['dataset'] == 'synthetic'
-  config = config_lib.common(choice['dataset'])
-  config.method = 'lcd'
+  config = config_lib.common(choice['dataset'], 'lcd')
   config.num_epochs = 30 if synthetic else 100
-  config.lcd = config_lib.lcd_options()
-  choose(
-    'preset',
+  return config_lib.preset(
+    config,
     choice['preset'],
-    {'default': _default, 'paper': _paper, 'parity': _parity, 'smoke': _smoke},
-  )(config)
-  return config.lock()
-
-
-def _default(config):
-  del config
+    {'paper': _paper, 'parity': _parity, 'smoke': _smoke},
+  )
 
 
 def _paper(config):
@@ -62,9 +54,4 @@ def _parity(config):
 
 
 def _smoke(config):
-  if config.data.name == 'synthetic':
-    config.data.size = 'tiny'
-  config.batch_size = 32
-  config.num_steps = 6
-  config.log_every = 1
-  config.bootstrap_draws = 1000
+  config_lib.smoke(config, batch_size=32, num_steps=6)

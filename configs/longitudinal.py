@@ -23,7 +23,7 @@ Two cores, synthetic ECGs: patients are found by their ECG (recall at 1)
 """
 
 from ecgjax import config as config_lib
-from ecgjax.runtime.resolve import choose
+from ecgjax.methods.longitudinal import LIGHT_AUGMENTATION
 
 
 def get_config(argument: str | None = None):
@@ -31,8 +31,7 @@ def get_config(argument: str | None = None):
     argument, dataset='synthetic', preset='default'
   )
   synthetic = choice['dataset'] == 'synthetic'
-  config = config_lib.common(choice['dataset'])
-  config.method = 'longitudinal'
+  config = config_lib.common(choice['dataset'], 'longitudinal')
   config.num_epochs = 20 if synthetic else 100
   config.model.kwargs = {'width': 0.25}
   config.optimizer.name = 'adamw'
@@ -40,9 +39,8 @@ def get_config(argument: str | None = None):
   config.optimizer.weight_decay = 1e-4
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
-  config.longitudinal = config_lib.longitudinal_options()
-  choose(
-    'preset',
+  return config_lib.preset(
+    config,
     choice['preset'],
     {
       'default': _default,
@@ -53,13 +51,12 @@ def get_config(argument: str | None = None):
       '3kg': _3kg,
       'smoke': _smoke,
     },
-  )(config)
-  return config.lock()
+  )
 
 
 def _default(config):
   if config.data.name == 'synthetic':  # most patients have several ECGs
-    config.longitudinal.update(config_lib.LIGHT_AUGMENTATION)
+    config.longitudinal.update(LIGHT_AUGMENTATION)
 
 
 def _pod(config):
@@ -101,10 +98,5 @@ def _3kg(config):
 
 
 def _smoke(config):
-  if config.data.name == 'synthetic':
-    config.data.size = 'tiny'
-  config.batch_size = 16
-  config.num_steps = 6
+  config_lib.smoke(config, batch_size=16, num_steps=6)
   config.optimizer.warmup_steps = 2
-  config.log_every = 1
-  config.bootstrap_draws = 1000

@@ -13,34 +13,24 @@ The data set, its rate and its length must be those of the codec.
 
 from ecgjax import config as config_lib
 from ecgjax.ecg import leads
-from ecgjax.runtime.resolve import choose
 
 
 def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, dataset='synthetic', preset='default'
   )
-  config = config_lib.common(choice['dataset'])
-  config.method = 'prior'
+  config = config_lib.common(choice['dataset'], 'prior')
   config.batch_size = 32
   config.num_epochs = 20
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'
-  config.prior = config_lib.prior_options()
   config.optimizer.name = 'adamw'
   config.optimizer.weight_decay = 0.01
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
-  choose(
-    'preset',
-    choice['preset'],
-    {'default': _default, 'large': _large, 'smoke': _smoke},
-  )(config)
-  return config.lock()
-
-
-def _default(config):
-  del config
+  return config_lib.preset(
+    config, choice['preset'], {'large': _large, 'smoke': _smoke}
+  )
 
 
 def _large(config):
@@ -50,12 +40,7 @@ def _large(config):
 
 
 def _smoke(config):
-  if config.data.name == 'synthetic':
-    config.data.size = 'tiny'
-  config.batch_size = 16
-  config.num_steps = 6
+  config_lib.smoke(config, batch_size=16, num_steps=6)
   config.prior.width = 32
   config.prior.depth = 1
   config.optimizer.warmup_steps = 2
-  config.log_every = 1
-  config.bootstrap_draws = 1000

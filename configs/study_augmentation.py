@@ -35,22 +35,17 @@ def get_config(argument: str | None = None):
     argument, dataset='synthetic', preset='small'
   )
   choose('dataset', choice['dataset'], dict.fromkeys(('synthetic', 'ptbxl')))
-  config = config_lib.common(choice['dataset'])
-  config_lib.supervise(config)
+  config = config_lib.common(choice['dataset'], 'supervised')
   config.data.task = 'all'
   config.data.leads = leads.LEADS
   config.supervised.branches = 'joint'
   config.supervised.pool = 'mean'
   config.bootstrap_draws = 5000  # Holm over some 100 comparisons
-  config_lib.augmentation_study(config)
+  config_lib.make_study(config, 'augmentation')
   config.pretrain = {
-    'codec': _pretext(
-      config, 'vqvae', 'codec1d', config_lib.codec1d_kwargs(), 16
-    )
-    | {'vqvae': config_lib.vqvae_options()},
-    'prior': _pretext(config, 'prior', 'codec1d', {}, 32)
-    | {'prior': config_lib.prior_options()},
-    'augment': {'data': _eight(), 'augment': config_lib.augment_options()},
+    'codec': _pretext(config, 'vqvae', config_lib.arguments('codec1d'), 16),
+    'prior': _pretext(config, 'prior', {}, 32),
+    'augment': {'data': _eight(), 'augment': config_lib.options('augment')},
   }
   if choice['dataset'] == 'synthetic':
     config.study.positives = 20
@@ -70,12 +65,12 @@ def _eight() -> dict:
   return {'leads': leads.INDEPENDENT_LEADS, 'normalisation': 'none'}
 
 
-def _pretext(config, method, model, kwargs, batch_size) -> dict:
+def _pretext(config, method, kwargs, batch_size) -> dict:
   """Fields of a pretext run beside the common ones."""
   return {
     'method': method,
     'data': _eight(),
-    'model': {'name': model, 'kwargs': kwargs},
+    'model': {'name': 'codec1d', 'kwargs': kwargs},
     'batch_size': batch_size,
     'num_epochs': 0,
     'num_steps': 5000,
@@ -85,6 +80,7 @@ def _pretext(config, method, model, kwargs, batch_size) -> dict:
     'patience': 0,
     'optimizer': config_lib.to_json(config.optimizer)
     | {'schedule': 'cosine', 'warmup_steps': 50},
+    method: config_lib.options(method),
   }
 
 

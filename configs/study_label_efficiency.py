@@ -19,17 +19,17 @@ Arguments: dataset=synthetic|ptbxl, preset=
 
 from ecgjax import config as config_lib
 from ecgjax.runtime.resolve import choose
+from ecgjax.studies import label_efficiency
 
 
 def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, dataset='synthetic', preset='small'
   )
-  config = config_lib.common(choice['dataset'])
-  config_lib.supervise(config)
+  config = config_lib.common(choice['dataset'], 'supervised')
   config.pretrain = {
     'method': 'lcd',
-    'lcd': config_lib.lcd_options(),
+    'lcd': config_lib.options('lcd'),
     'batch_size': 256,
     'num_epochs': 30 if choice['dataset'] == 'synthetic' else 100,
     'num_steps': 0,
@@ -45,18 +45,17 @@ def get_config(argument: str | None = None):
 
 
 def _small(config):
-  config_lib.label_study(
-    config,
-    fractions=(0.01, 0.05, 0.1, 0.25, 1.0),
-    finetune_learning_rates=(3e-4,),
-  )
+  config_lib.make_study(config, 'label_efficiency')
+  config.study.fractions = (0.01, 0.05, 0.1, 0.25, 1.0)
+  config.study.finetune_learning_rates = (3e-4,)
+  config.batch_size = 32
   config.num_steps = 200
   config.eval_every = 50
 
 
 def _full(config):
   _small(config)
-  config_lib.label_study_full(config)
+  config.update_from_flattened_dict(label_efficiency.FULL)
   config.study.fractions = (
     0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0
   )  # fmt: skip
@@ -64,5 +63,5 @@ def _full(config):
 
 def _smoke(config):
   _small(config)
-  config_lib.label_study_smoke(config)
+  config.update_from_flattened_dict(label_efficiency.SMOKE)
   config.study.fractions = (0.5, 1.0)

@@ -29,8 +29,7 @@ def get_config(argument: str | None = None):
   name = choose('of', choice['of'], {n: n for n in _FILES})
   given = [f'{k}={choice[k]}' for k in ('dataset', 'preset') if choice[k]]
   config = _load(name)(','.join(given)).copy_and_resolve_references().unlock()
-  config.mode = 'study'
-  config.study = {'name': 'seeds', 'seeds': (0, 1, 2), 'margin': 0.01}
+  config_lib.make_study(config, 'seeds')
   if choice['evaluate_on']:
     other = _load('evaluate')(f'dataset={choice["evaluate_on"]}')
     config.study.evaluation = other.copy_and_resolve_references()

@@ -25,15 +25,16 @@ Arguments: dataset=synthetic|ptbxl|cinc2021, preset=
 """
 
 from ecgjax import config as config_lib
+from ecgjax.methods.longitudinal import LIGHT_AUGMENTATION
 from ecgjax.runtime.resolve import choose
+from ecgjax.studies import label_efficiency
 
 
 def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, dataset='synthetic', preset='small'
   )
-  config = config_lib.common(choice['dataset'])
-  config_lib.supervise(config)
+  config = config_lib.common(choice['dataset'], 'supervised')
   config.data.task = 'longitudinal'
   if choice['dataset'] == 'synthetic':
     config.data.size = 'small+frequent'
@@ -42,7 +43,7 @@ def get_config(argument: str | None = None):
   config.supervised.pool = 'mean'
   config.pretrain = {
     'method': 'longitudinal',
-    'longitudinal': config_lib.longitudinal_options(),
+    'longitudinal': config_lib.options('longitudinal'),
     'batch_size': 256,
     'num_epochs': 0,
     'num_steps': 100,
@@ -52,7 +53,7 @@ def get_config(argument: str | None = None):
     'evaluate_checkpoint': 'last',
   }
   if choice['dataset'] == 'synthetic':  # elsewhere most patients have one ECG
-    config.pretrain.longitudinal.update(config_lib.LIGHT_AUGMENTATION)
+    config.pretrain.longitudinal.update(LIGHT_AUGMENTATION)
   choose(
     'preset',
     choice['preset'],
@@ -62,20 +63,22 @@ def get_config(argument: str | None = None):
 
 
 def _small(config):
-  config_lib.label_study(config, num_records=(50, 100, 0))
+  config_lib.make_study(config, 'label_efficiency')
+  config.study.num_records = (50, 100, 0)
+  config.batch_size = 32
   config.num_steps = 120
   config.eval_every = 30
 
 
 def _full(config):
   _small(config)
-  config_lib.label_study_full(config)
+  config.update_from_flattened_dict(label_efficiency.FULL)
   config.study.num_records = (50, 100, 200, 500, 1000, 0)
   config.pretrain.num_steps = 5000
 
 
 def _smoke(config):
   _small(config)
-  config_lib.label_study_smoke(config)
+  config.update_from_flattened_dict(label_efficiency.SMOKE)
   config.study.num_records = (50, 0)
   config.pretrain.optimizer.warmup_steps = 1

@@ -30,8 +30,7 @@ def get_config(argument: str | None = None):
   choice = config_lib.parse_argument(
     argument, dataset='synthetic', model='vgg1d', preset='default'
   )
-  config = config_lib.common(choice['dataset'])
-  config_lib.supervise(config)
+  config = config_lib.common(choice['dataset'], 'supervised')
   config.num_epochs = 30
   config.patience = 4  # evaluations, ten of them a run
   config.optimizer.learning_rate = 1e-3
@@ -40,17 +39,11 @@ def get_config(argument: str | None = None):
     choice['model'],
     {'vgg1d': _vgg1d, 'xresnet1d': _xresnet1d, 'vit1d': _vit1d},
   )(config)
-  choose(
-    'preset',
+  return config_lib.preset(
+    config,
     choice['preset'],
-    {
-      'default': _default,
-      'probe': _probe,
-      'parity': _parity,
-      'smoke': _smoke,
-    },
-  )(config)
-  return config.lock()
+    {'probe': _probe, 'parity': _parity, 'smoke': _smoke},
+  )
 
 
 def _vgg1d(config):
@@ -69,10 +62,6 @@ def _xresnet1d(config):
 
 def _vit1d(config):
   _joint(config, 'vit1d')
-
-
-def _default(config):
-  del config
 
 
 def _probe(config):
@@ -96,10 +85,4 @@ def _parity(config):
 
 
 def _smoke(config):
-  if config.data.name == 'synthetic':
-    config.data.size = 'tiny'
-  config.batch_size = 16
-  config.num_steps = 4
-  config.eval_every = 2
-  config.log_every = 1
-  config.bootstrap_draws = 1000
+  config_lib.smoke(config, batch_size=16, num_steps=4, eval_every=2)

@@ -35,36 +35,27 @@ def get_config(argument: str | None = None):
   set_modality = choose(
     'modality', choice['modality'], {'signal': _signal, 'image': _image}
   )
-  config = config_lib.common(choice['dataset'])
-  config.method = 'vqvae'
+  config = config_lib.common(choice['dataset'], 'vqvae')
   config.batch_size = 16
   config.num_epochs = 50
   config.data.leads = leads.INDEPENDENT_LEADS
   config.data.normalisation = 'none'  # amplitudes are part of the ECG
-  config.vqvae = config_lib.vqvae_options()
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 50
-  presets = set_modality(config)
-  choose('preset', choice['preset'], presets)(config)
-  return config.lock()
+  return config_lib.preset(config, choice['preset'], set_modality(config))
 
 
 def _signal(config):
   """Sets the fields of the 1-D codec; returns its presets."""
   config.optimizer.learning_rate = 3e-3
   config.model.name = 'codec1d'
-  config.model.kwargs = config_lib.codec1d_kwargs()
-  return {
-    'default': lambda config: None,
-    'rvq': _rvq,
-    'fsq': _fsq,
-    'smoke': _smoke,
-  }
+  config.model.kwargs = config_lib.arguments('codec1d')
+  return {'rvq': _rvq, 'fsq': _fsq, 'smoke': _smoke}
 
 
 def _image(config):
   """Sets the fields of the 2-D codec; returns its presets."""
-  config.image = config_lib.image_options()
+  config.image = config_lib.options('image', of='vqvae')
   config.model.name = 'codec2d'
   config.model.kwargs = {
     'dim': 32,
@@ -78,11 +69,7 @@ def _image(config):
   config.num_epochs = 3
   config.vqvae.stages = 4
   config.optimizer.learning_rate = 2e-3
-  return {
-    'default': lambda config: None,
-    'fsq': _image_fsq,
-    'smoke': _smoke,
-  }
+  return {'fsq': _image_fsq, 'smoke': _smoke}
 
 
 def _rvq(config):
@@ -97,16 +84,11 @@ def _fsq(config):
 
 
 def _smoke(config):
-  if config.data.name == 'synthetic':
-    config.data.size = 'tiny'
-  config.batch_size = 16
-  config.num_steps = 6
+  config_lib.smoke(config, batch_size=16, num_steps=6)
   config.model.kwargs.width = 32
   config.model.kwargs.depth = 2
   config.vqvae.size = 64
   config.optimizer.warmup_steps = 2
-  config.log_every = 1
-  config.bootstrap_draws = 1000
 
 
 def _image_fsq(config):

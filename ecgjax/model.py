@@ -327,10 +327,10 @@ def make_method(config) -> Method:
         f'{where} is empty; give the work folder of a {kind} run'
       )
     trained[name] = load(options[name])
-    if trained[name].config.method != kind:
+    found = trained[name].config.method
+    if found != kind:
       raise ValueError(
-        f'{where}: {options[name]} holds a {trained[name].config.method} run; '
-        f'give one of {kind}'
+        f'{where}: {options[name]} holds a {found} run; give one of {kind}'
       )
   return module.make(options, spec_of(config), **trained)
 

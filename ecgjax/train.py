@@ -13,11 +13,10 @@ import numpy as np
 import tqdm
 
 from ecgjax import __version__, checkpoints
-from ecgjax import model as model_lib
 from ecgjax.checkpoints import best_mode
 from ecgjax.config import check, to_json
 from ecgjax.methods.method import Method
-from ecgjax.model import Model
+from ecgjax.model import Model, make_method, spec_of
 from ecgjax.runtime import parallel, preemption, processes
 from ecgjax.training import (
   metric_writers,
@@ -71,8 +70,8 @@ def train_and_evaluate(config, workdir) -> dict | None:
   if finished:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
-  method = make_method(config)  # mistakes come before the work of a data set
-  contract = InputContract.from_config(config)
+  method = fitting_method(config)  # mistakes come before the work of a data set
+  contract = spec_of(config).contract
   evaluate.choose_evaluators(
     config, Model(method, contract, {}, {}, config=config), method.evaluators
   )
@@ -84,7 +83,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
   )
 
 
-def make_method(config) -> Method:
+def fitting_method(config) -> Method:
   """The method of a config, which must fit what it learns from.
 
   Raises:
@@ -94,7 +93,7 @@ def make_method(config) -> Method:
   from ecgjax import evaluate
   from ecgjax.data.batches import run_data
 
-  method = model_lib.make_method(config)
+  method = make_method(config)
   for field in ('extra', 'oversample'):
     if config.data[field] and not method.labels:
       raise ValueError(
@@ -133,7 +132,7 @@ def _set_up(config, workdir, data) -> tuple:
 
   check.check(config, 'train')
   workdir_lib.check(config, workdir)
-  method = make_method(config)
+  method = fitting_method(config)
   labels = method.labels
   splits = data.labelled if labels else data.splits
   training = extra.join(splits['train'], extra.open_extra(config, data))
@@ -162,8 +161,8 @@ def _set_up(config, workdir, data) -> tuple:
     )
   # Or refuses:
   optimizers.make_optimizer(resolved.optimizer, resolved.num_steps)
-  method = model_lib.make_method(resolved)
-  contract = model_lib.spec_of(config).contract
+  method = make_method(resolved)
+  contract = spec_of(config).contract
   validate = evaluate.make_validate(
     method, contract, splits['validation'], batches.validate
   )
@@ -234,8 +233,8 @@ def train(
   started = time.monotonic()
   check.check(config, 'train')
   workdir = pathlib.Path(workdir)
-  method = model_lib.make_method(config)
-  contract = model_lib.spec_of(config).contract
+  method = make_method(config)
+  contract = spec_of(config).contract
   optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
   checkpointer = checkpoints.Checkpointer(
     workdir / 'checkpoints',

@@ -118,9 +118,9 @@ def test_learning_rates_are_compared_the_right_way_round(
 ):
   """A high AUROC is good, a high loss is not; one that is NaN never is."""
   figures = {1e-4: 0.5, 3e-4: 0.9, 1e-3: float('nan')}
-  config = config_lib.common('synthetic')
-  config_lib.supervise(config)
-  config_lib.label_study(config, scratch_learning_rates=[*figures])
+  config = config_lib.common('synthetic', 'supervised')
+  config_lib.make_study(config, 'label_efficiency')
+  config.study.scratch_learning_rates = tuple(figures)
   config.pretrain = {'method': 'lcd'}
   config.best_metric = metric
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax.config import common, from_json, lcd_options, to_json
+from ecgjax.config import common
 from ecgjax.data.batches import stream
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
@@ -167,10 +167,9 @@ def make_judge(folder: str, contract: InputContract) -> Model:
   if folder:
     judge = load(folder)
   else:
-    fields = to_json(common('synthetic'))
-    fields |= {'method': 'lcd', 'lcd': lcd_options()}
-    fields['data'] |= {'rate': contract.rate, 'length': contract.length}
-    judge = make_untrained(from_json(fields))
+    judge = common('synthetic', 'lcd')
+    judge.data.update(rate=contract.rate, length=contract.length)
+    judge = make_untrained(judge)
   theirs = judge.contract
   if (theirs.rate, theirs.length) != (contract.rate, contract.length):
     raise ValueError(

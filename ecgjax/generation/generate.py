@@ -22,6 +22,7 @@ import numpy as np
 import tqdm
 
 from ecgjax.config import check, identity
+from ecgjax.config.option import Choice, Number
 from ecgjax.data.batches import extra, run_data
 from ecgjax.data.store import labels, splits
 from ecgjax.data.store.records import read_table
@@ -34,11 +35,35 @@ from ecgjax.generation.summary import (
   write_gallery,
 )
 from ecgjax.report import results
-from ecgjax.runtime.resolve import choose
 from ecgjax.training import workdir as workdir_lib
 
 logger = logging.getLogger(__name__)
 _MAX_TRIES = 20  # proposals per ECG that is wanted
+OPTIONS = {
+  'operator': Choice(*operators.OPERATORS),
+  'codec': '',  # work folder of a run of configs/vqvae.py
+  'prior': '',  # of configs/prior.py
+  'teacher': '',  # of configs/supervised.py; keeps ECGs with p > .5
+  'manifest': '',  # file with the labelled training records; '': all
+  'classes': (),  # (): every class that the operator can make
+  # Generated : real positives, at most 5.
+  'ratio': Number(1.0, 'float [0, inf)'),
+  # Positives up to which a class is filled; 0: no limit.
+  'target': Number(0, 'int [0, inf)'),
+  'match': Choice('stored', 'task'),  # parents share all of these statements
+  'align': True,  # False only to show the ghost beats
+  'law': Choice('', *latent_mix.LAWS),  # of lambda; '': the operator's own
+  'neighbours': Number(5, 'int [1, inf)'),  # of F and input_smote
+  # Share of code indices that are no parent's.
+  'least_changed': Number(0.05, 'float [0, 1]'),
+  # Share of a parent's codes that resample keeps.
+  'keep': Number(0.6, 'float [0, 1]'),
+  # Of the prior, and the next two.
+  'temperature': Number(1.0, 'float (0, inf)'),
+  'top_k': Number(0, 'int [0, inf)'),
+  'guidance': Number(1.0, 'float [0, inf)'),
+  'gallery': Number(6, 'int [0, inf)'),  # children on the page
+}
 
 
 def generate(config, workdir) -> dict | None:
@@ -151,11 +176,6 @@ def without_places(fields: dict) -> dict:
 def check_options(config) -> None:
   """Refuses fields of `config.augment` that contradict each other."""
   options, operator = config.augment, config.augment.operator
-  choose(
-    'config.augment.operator', operator, dict.fromkeys(operators.OPERATORS)
-  )
-  if options.law:
-    choose('config.augment.law', options.law, latent_mix.LAWS)
   for field, needed in (
     ('codec', operator in operators.WITH_CODEC),
     ('prior', operator in operators.WITH_PRIOR),

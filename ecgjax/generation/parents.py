@@ -64,14 +64,7 @@ def make_pool(table, records, task_labels, match: str) -> Pool:
     task_labels: [N, K] their classes.
     match: 'stored', a label set is all stored statements of a record; 'task',
       it is its classes.
-
-  Raises:
-    ValueError: if `match` is none of the two.
   """
-  if match not in ('stored', 'task'):
-    raise ValueError(
-      f'config.augment.match is {match!r}; choose stored or task'
-    )
   rows = np.flatnonzero(np.isin(table['record_id'], records))
   labels = table['labels'][rows]
   sets = labels if match == 'stored' else task_labels

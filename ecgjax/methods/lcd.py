@@ -46,6 +46,7 @@ batch, and tau is constant unless `tau_schedule` is 'cosine'.
 import jax
 import jax.numpy as jnp
 
+from ecgjax.config.option import Choice, Number
 from ecgjax.ecg import augment
 from ecgjax.losses import decorrelation
 from ecgjax.methods import method
@@ -53,6 +54,19 @@ from ecgjax.models import heads
 from ecgjax.runtime import collectives
 
 WIDTH = 512  # of projector and predictor
+OPTIONS = {
+  'parity': False,  # True: with the quirks of the reference code, see above
+  'lead_pair': Choice('per_step', 'per_sample'),
+  'resample': Choice('fourier', 'cubic', 'linear'),  # of a crop
+  'exclusive_start': False,
+  'separate_bn': True,
+  'gamma': Number(0.005, 'float [0, inf)'),  # weight of the decorrelation
+  'off_diagonal_weight': Number(0.0051, 'float [0, inf)'),
+  'cov_divisor': Choice('actual', 'nominal'),  # number of rows
+  'cov_on_diagonal': False,
+  'tau': Number(0.996, 'float [0, 1]'),  # weight that the EMA target keeps
+  'tau_schedule': Choice('constant', 'cosine'),
+}
 
 
 def make(options, spec: method.Spec) -> method.Method:
@@ -63,8 +77,7 @@ def make(options, spec: method.Spec) -> method.Method:
     spec: what it is made for.
 
   Raises:
-    ValueError: if there are fewer than two leads or a field has no such
-      choice.
+    ValueError: if there are fewer than two leads.
   """
   options = parity_options(options)
   num_leads = len(spec.contract.leads)
@@ -72,16 +85,6 @@ def make(options, spec: method.Spec) -> method.Method:
     raise ValueError(
       f'config.data.leads has {num_leads} lead; LCD correlates at least two'
     )
-  for field, choices in (
-    ('lead_pair', ('per_step', 'per_sample')),
-    ('cov_divisor', ('actual', 'nominal')),
-    ('tau_schedule', ('constant', 'cosine')),
-  ):
-    if options[field] not in choices:
-      raise ValueError(
-        f'config.lcd.{field} is {options[field]!r}; choose one of '
-        + ', '.join(choices)
-      )
   encoder = spec.make_encoder()
   projector = heads.ProjectionMLP(WIDTH, WIDTH)
   predictor = heads.ProjectionMLP(WIDTH, WIDTH)

@@ -38,18 +38,55 @@ it is what the config says.
 import jax
 import jax.numpy as jnp
 
+from ecgjax.config.option import Choice, Number
 from ecgjax.ecg import augment, noise, vcg
 from ecgjax.losses import contrastive, decorrelation
 from ecgjax.methods import method
 from ecgjax.models import blocks, lead_encoder
 from ecgjax.runtime import collectives
 
-CHOICES = {
-  'views': ('ecg', 'augmented', 'halves'),
-  'loss': ('lpc', 'clocs'),
-  'augmentation': ('crop', 'rotate_heart', 'none'),
-  'gap_weight': ('none', 'exponential', 'strata'),
+# fmt: off
+OPTIONS = {
+  # What is in a batch (data/batches/patients.py); batch_size counts ECGs.
+  'ecgs_per_patient': Number(2, 'int [1, inf)'),
+  'singletons': Choice('augment', 'drop', 'negatives_only'),
+  # Weight of a patient with one ECG as an anchor.
+  'singleton_weight': Number(1.0, 'float [0, inf)'),
+  # Days between two ECGs of a patient, where there is choice.
+  'min_gap': Number(1.0, 'float [0, inf)'),
+  'max_gap': Number(0.0, 'float [0, inf)'),  # days; 0: none
+  # Days, limits of the strata of gaps.
+  'gap_edges': Number((30.0, 365.0), 'float [0, inf)'),
+  # Share of the patients that a stratum gets; (): free.
+  'gap_quota': Number((), 'float [0, 1]'),
+  # What is contrasted.
+  'views': Choice('ecg', 'augmented', 'halves'),
+  'loss': Choice('lpc', 'clocs'),
+  'temperature': Number(0.1, 'float (0, inf)'),
+  'learned_temperature': False,
+  'gap_weight': Choice('none', 'exponential', 'strata'),
+  # Of 'exponential': the weight falls to 1/e.
+  'gap_days': Number(365.0, 'float (0, inf)'),
+  'gap_stratum_weights': Number((1.0, 1.0, 1.0), 'float [0, inf)'),
+  'gap_floor': Number(0.05, 'float [0, 1]'),  # least weight of a pair
+  # Weight of a pair whose labels differ.
+  'label_change_weight': Number(1.0, 'float [0, inf)'),
+  'queue': Number(0, 'int [0, inf)'),  # earlier embeddings as negatives
+  'queue_tau': Number(0.99, 'float [0, 1]'),  # of the EMA encoder that fills it
+  'branches': Choice('joint', *lead_encoder.SINGLE_LEAD),
+  'head_width': Number(320, 'int [1, inf)'),
+  'augmentation': Choice('crop', 'rotate_heart', 'none'),
+  'min_crop': Number(0.5, 'float (0, 1]'),
+  'time_out': Number(0.5, 'float [0, 1]'),
+  # Range; (): no noise.
+  'noise_snr_db': Number((12.0, 30.0), 'float (-inf, inf)'),
+  'lead_dropout': Number(0.0, 'float [0, 1)'),
 }
+# fmt: on
+# Of data where most patients have several ECGs: crops resized by more take away
+# what a PR interval tells, noise the small waves; ECGs of two dates differ
+# enough without them.
+LIGHT_AUGMENTATION = {'min_crop': 0.9, 'time_out': 0.2, 'noise_snr_db': ()}
 NOISES = ('muscle', 'baseline_wander')
 
 
@@ -61,9 +98,8 @@ def make(options, spec: method.Spec) -> method.Method:
     spec: what it is made for.
 
   Raises:
-    ValueError: if a field has no such choice or options exclude each other.
+    ValueError: if leads are missing of which a view is made.
   """
-  check(options)
   encoder = lead_encoder.make_lead_encoder(
     spec.make_encoder(), options['branches']
   )
@@ -163,14 +199,18 @@ def make(options, spec: method.Spec) -> method.Method:
   )
 
 
-def check(options) -> None:
-  """Raises ValueError for unknown or conflicting options."""
-  for field, choices in CHOICES.items():
-    if options[field] not in choices:
-      raise ValueError(
-        f'config.longitudinal.{field} is {options[field]!r}; choose one of '
-        + ', '.join(choices)
-      )
+def check(options, fields) -> None:
+  """Raises ValueError for conflicting options.
+
+  Args:
+    options: complete.
+    fields: of the whole config.
+  """
+  if fields['keep_remainder']:
+    raise ValueError(
+      'config.keep_remainder: batches of patients have none to keep; set it '
+      'to False'
+    )
   if options['views'] == 'ecg' and options['ecgs_per_patient'] < 2:
     raise ValueError(
       "config.longitudinal.views 'ecg' needs ecgs_per_patient of at least 2, "
@@ -190,11 +230,6 @@ def check(options) -> None:
     raise ValueError(
       "config.longitudinal.augmentation 'none' makes two copies of an ECG "
       "equal; choose views 'halves', or views 'ecg' and singletons 'drop'"
-    )
-  if not 0 <= options['lead_dropout'] < 1:
-    raise ValueError(
-      f'config.longitudinal.lead_dropout is {options["lead_dropout"]}; choose '
-      '0 <= p < 1'
     )
 
 

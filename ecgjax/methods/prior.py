@@ -14,12 +14,20 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ecgjax.config.option import Number
 from ecgjax.ecg import leads
 from ecgjax.methods import method
 from ecgjax.models import sampling, transformer
 from ecgjax.models.codebook import VQState
 from ecgjax.runtime import collectives
 
+OPTIONS = {
+  'codec': '',  # work folder of a run of configs/vqvae.py
+  'width': Number(128, 'int [1, inf)'),
+  'depth': Number(4, 'int [1, inf)'),
+  'heads': Number(4, 'int [1, inf)'),
+  'class_dropout': Number(0.1, 'float [0, 1]'),
+}
 PRETRAINED = {'codec': 'vqvae'}  # option that names a run: its method
 
 

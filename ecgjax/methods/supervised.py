@@ -4,19 +4,36 @@ One method for single- and multi-label tasks; which of the arms of the protocol
 a run is: `arm`.
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax.config import check
+from ecgjax.config.option import Choice, Number
 from ecgjax.ecg import classical
 from ecgjax.losses import decorrelation
 from ecgjax.methods import method
 from ecgjax.models import heads, lead_encoder
 from ecgjax.runtime import collectives
 
-TASKS = ('multi_label', 'single_label')
-AUGMENTATIONS = ('none', 'classical')
+OPTIONS = {
+  'task': Choice('multi_label', 'single_label'),
+  'branches': Choice(*lead_encoder.BRANCHES),
+  'pool': Choice('concat', 'mean', 'attention'),  # over leads
+  'frozen_encoder': False,  # inference mode, no gradient
+  'class_weights': Number((), 'float [0, inf)'),  # one per class, or none
+  'balance_classes': False,  # class weights by the training split's counts
+  'label_smoothing': Number(0.0, 'float [0, 1)'),
+  'augment': Choice('none', 'classical'),  # see ecg/classical.py
+  # Alpha of its Beta distribution (Zhang et al. 2018), or 0.
+  'mixup': Number(0.0, 'float [0, inf)'),
+}
+RUN = {
+  'batch_size': 128,
+  'best_metric': 'validation_macro_auroc',
+  'evaluate_checkpoint': 'best',
+}
 
 
 def make(options, spec: method.Spec) -> method.Method:
@@ -25,20 +42,7 @@ def make(options, spec: method.Spec) -> method.Method:
   Args:
     options: see `OPTIONS`.
     spec: what it is made for.
-
-  Raises:
-    ValueError: if a field has no such choice.
   """
-  if options['task'] not in TASKS:
-    raise ValueError(
-      f'config.supervised.task is {options["task"]!r}; choose one of '
-      + ', '.join(TASKS)
-    )
-  if options['augment'] not in AUGMENTATIONS:
-    raise ValueError(
-      f'config.supervised.augment is {options["augment"]!r}; choose one of '
-      + ', '.join(AUGMENTATIONS)
-    )
   vary = None
   if options['augment'] == 'classical':
     vary = classical.make_classical(spec.contract.leads, spec.contract.rate)
@@ -115,6 +119,35 @@ def make(options, spec: method.Spec) -> method.Method:
   )  # fmt: skip
 
 
+def check(options, fields) -> None:
+  """Refuses options that make no sense together.
+
+  Args:
+    options: complete.
+    fields: of the whole config.
+  """
+  frozen = encoder_is_frozen(options, fields['optimizer']['freeze'])
+  if frozen and not fields['init_from']:
+    raise ValueError(
+      'config.init_from is empty, and the encoder is frozen '
+      '(supervised.frozen_encoder or optimizer.freeze): a random encoder '
+      'that never learns is no classifier; name the run of a trained one'
+    )
+
+
+def encoder_is_frozen(options, freeze: str) -> bool:
+  """Whether the encoder stays as it starts.
+
+  Args:
+    options: see `OPTIONS`.
+    freeze: `config.optimizer.freeze`.
+  """
+  names = [f'encoder/x/{name}' for name in ('kernel', 'bias', 'scale')]
+  return options['frozen_encoder'] or (
+    freeze != '' and all(re.search(freeze, name) for name in names)
+  )
+
+
 def arm(config) -> str:
   """What a trained classifier is called.
 
@@ -123,7 +156,7 @@ def arm(config) -> str:
     learnt from a trained encoder) or 'linear' (a linear layer on a trained
     encoder that stayed as it was).
   """
-  if check.encoder_is_frozen(config):
+  if encoder_is_frozen(config.supervised, config.optimizer.freeze):
     return 'linear'
   return 'finetune' if config.init_from else 'scratch'
 

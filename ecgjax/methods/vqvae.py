@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ecgjax.config.option import Choice, Number
 from ecgjax.ecg import leads, page, raster
 from ecgjax.methods import method
 from ecgjax.models import codebook, codebook_update
@@ -35,7 +36,38 @@ from ecgjax.models import codec as codecs
 from ecgjax.runtime import collectives
 
 INK = 0.05  # of the pixels of a page, about
-GROUPS = ('image',)  # further groups of the config, None where absent
+OPTIONS = {
+  'quantiser': Choice('vq', 'fsq'),
+  'size': Number(512, 'int [1, inf)'),  # codes
+  'stages': Number(1, 'int [1, inf)'),  # above 1: residual
+  # Share of rows coded by fewer stages.
+  'stage_dropout': Number(0.0, 'float [0, 1]'),
+  'levels': Number((8, 5, 5, 5), 'int [2, inf)'),  # of fsq
+  'beta': Number(0.25, 'float [0, inf)'),  # weight of the commitment loss
+  # Weight of the absolute beside the squared error.
+  'l1': Number(0.3, 'float [0, inf)'),
+  'decay': Number(0.99, 'float [0, 1]'),  # weight that averages keep
+  'epsilon': Number(1e-5, 'float [0, inf)'),
+  # Tokens of a batch for k-means and restarts, at least.
+  'pool': Number(2048, 'int [1, inf)'),
+  'restart_every': Number(20, 'int [0, inf)'),  # steps; 0: never
+  'restart_until': Number(0.8, 'float [0, 1]'),  # of the run
+  # Of tokens per step and code.
+  'restart_threshold': Number(0.05, 'float [0, inf)'),
+  'restart_count': Number(0.25, 'float [0, inf)'),
+  # Work folder of an encoder that judges reconstructions; '': LCD's encoder
+  # before training.
+  'judge': '',
+}
+# Further groups of a config, None where it has none: the page that is coded.
+GROUPS = {
+  'image': {
+    'layout': '3x4+1',  # see ecgjax/ecg/page.py
+    'resolution': Number(1, 'int [1, inf)'),  # px/mm
+  }
+}
+# Options of earlier versions, as they were by default.
+DROPPED = {'cosine': False, 'gradient': 'ste', 'stats': 'segment'}
 
 
 class Modality(NamedTuple):
@@ -89,7 +121,7 @@ def make(options, spec: method.Spec) -> method.Method:
 
   Raises:
     ValueError: if the input is not the eight independent leads in millivolts,
-      or a field has no such choice.
+      or the encoder does not fit the quantiser.
   """
   contract = spec.contract
   if contract.leads != leads.INDEPENDENT_LEADS:
@@ -117,8 +149,6 @@ def make(options, spec: method.Spec) -> method.Method:
   learning = codebook_update.Options(
     decay=options['decay'],
     epsilon=options['epsilon'],
-    cosine=options['cosine'],
-    stats=options['stats'],
     restart_every=options['restart_every'],
     restart_stop=round(options['restart_until'] * spec.num_steps),
     restart_threshold=options['restart_threshold'],

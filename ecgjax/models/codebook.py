@@ -12,7 +12,7 @@ tokens wrongly (docs/methods.md, Numerics). Tokens that are masked or not
 finite count in no loss and no statistic, and never enter the codebook.
 
 Sources: van den Oord et al. 2017 (VQ-VAE, EMA in its appendix A.1); Zeghidour
-et al. 2021 (residual VQ); Fifty et al. 2024 (rotation trick).
+et al. 2021 (residual VQ).
 """
 
 import math
@@ -23,9 +23,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from ecgjax.runtime import collectives
-
-GRADIENTS = ('ste', 'rotate')
-_NORM_EPS = 1e-12
 
 
 @struct.dataclass
@@ -72,20 +69,9 @@ def wide(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def unit(z):
-  """Rows of length one; for `cosine`, apply to z before anything else.
-
-  Euclidean distance then orders codes as the cosine does.
-  """
-  z = wide(z)
-  square = jnp.sum(z * z, axis=-1, keepdims=True)
-  return z * jax.lax.rsqrt(square + _NORM_EPS)
-
-
-def create(key, size: int, dim: int, cosine: bool = False) -> VQState:
+def create(key, size: int, dim: int) -> VQState:
   """Makes a codebook before any data: N = 1, M = e, e normal / sqrt(D)."""
   embed = jax.random.normal(key, (size, dim), jnp.float32) / math.sqrt(dim)
-  embed = unit(embed) if cosine else embed
   sums = jnp.copy(embed)  # one buffer cannot be donated twice
   return VQState(embed, jnp.ones(size), sums, jnp.zeros((), jnp.int32))
 
@@ -128,23 +114,9 @@ def rvq_lookup(embed, indices):
   return sum(vq_lookup(embed[q], indices[..., q]) for q in stages)
 
 
-def straight_through(z, e, gradient: str = 'ste'):
-  """Returns e; the gradient goes to z unchanged and not to e.
-
-  Args:
-    z: [n, D].
-    e: [n, D].
-    gradient: 'ste' (the identity) or 'rotate' (the rotation and scaling that
-      take z to e, held constant).
-  """
-  if gradient == 'ste':
-    return z + jax.lax.stop_gradient(e - z)
-  a, b = (jax.lax.stop_gradient(unit(x)) for x in (z, e))
-  middle = unit(a + b)
-  length = lambda x: jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
-  scale = jax.lax.stop_gradient(length(e) / jnp.maximum(length(z), _NORM_EPS))
-  along = lambda direction: jnp.sum(z * direction, axis=-1, keepdims=True)
-  return scale * (z - 2 * along(middle) * middle + 2 * along(a) * b)
+def straight_through(z, e):
+  """Returns e [n, D]; the gradient goes to z unchanged and not to e."""
+  return z + jax.lax.stop_gradient(e - z)
 
 
 def rvq_apply(
@@ -153,7 +125,6 @@ def rvq_apply(
   mask=None,
   stages=None,
   *,
-  gradient: str = 'ste',
   axis_name: str | None = None,
 ) -> Quantised:
   """Quantises tokens by stages, each of which codes what the last one left.
@@ -168,7 +139,6 @@ def rvq_apply(
     mask: [n], 0 for padding; None counts every token.
     stages: [n] number of stages that code each token (quantiser dropout); None
       for all.
-    gradient: see `straight_through`.
     axis_name: mapped axis over which the batch is split, or None.
   """
   z, embed = wide(z), wide(embed)
@@ -192,7 +162,7 @@ def rvq_apply(
     constant = jnp.where(active[:, None], constant, 0)
     rest, total = rest - constant, total + constant
   return Quantised(
-    straight_through(z, total, gradient),
+    straight_through(z, total),
     jnp.stack(indices, axis=-1),
     commit,
     codebook,
@@ -206,7 +176,6 @@ def vq_apply(
   z,
   mask=None,
   *,
-  gradient: str = 'ste',
   axis_name: str | None = None,
 ):
   """`rvq_apply` with one codebook [K, D].
@@ -214,9 +183,7 @@ def vq_apply(
   Returns:
     z_q [n, D], indices [n], commit, codebook.
   """
-  found = rvq_apply(
-    embed[None], z, mask, gradient=gradient, axis_name=axis_name
-  )
+  found = rvq_apply(embed[None], z, mask, axis_name=axis_name)
   return found.z_q, found.indices[:, 0], found.commit, found.codebook
 
 

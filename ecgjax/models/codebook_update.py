@@ -16,14 +16,11 @@ from ecgjax.models.codebook import (
   Quantised,
   VQState,
   rvq_apply,
-  unit,
   vq_assign,
   vq_lookup,
   wide,
 )
 from ecgjax.runtime import collectives
-
-STATS = ('segment', 'onehot')
 
 
 class Options(NamedTuple):
@@ -32,9 +29,6 @@ class Options(NamedTuple):
   Attributes:
     decay: weight g that the averages keep.
     epsilon: added to every count (Laplace smoothing).
-    cosine: tokens and codes are unit vectors; see `unit`.
-    stats: 'segment' (scatter-add, fast on CPU) or 'onehot' (a matrix product,
-      deterministic on GPU).
     restart_every: steps between restarts of dead codes; 0 for none.
     restart_stop: step after which there are none; leave the end of training
       alone.
@@ -47,8 +41,6 @@ class Options(NamedTuple):
 
   decay: float = 0.99
   epsilon: float = 1e-5
-  cosine: bool = False
-  stats: str = 'segment'
   restart_every: int = 50
   restart_stop: int = 2**31 - 1
   restart_threshold: float = 0.05
@@ -56,7 +48,7 @@ class Options(NamedTuple):
   lloyd: int = 10
 
 
-def vq_stats(z, indices, size: int, mask, stats: str = 'segment'):
+def vq_stats(z, indices, size: int, mask):
   """Returns number and sum of the tokens of each code.
 
   Args:
@@ -64,18 +56,13 @@ def vq_stats(z, indices, size: int, mask, stats: str = 'segment'):
     indices: [n].
     size: K.
     mask: [n], 0 for tokens that do not count (their z may be anything).
-    stats: see `Options`.
 
   Returns:
     n [K], s [K, D] of the tokens given; sum them over devices.
   """
   z = jnp.where(mask[:, None] > 0, wide(z), 0)
   weight = (mask > 0).astype(z.dtype)
-  if stats == 'segment':
-    add = lambda x: jax.ops.segment_sum(x, indices, size)
-    return add(weight), add(z)
-  hot = jax.nn.one_hot(indices, size, dtype=z.dtype)  # [n, K]
-  add = lambda x: jnp.matmul(hot.T, x, precision='highest')
+  add = lambda x: jax.ops.segment_sum(x, indices, size)
   return add(weight), add(z)
 
 
@@ -103,8 +90,6 @@ def vq_ema_update(state: VQState, n, s, key, pool, options: Options) -> VQState:
   new = VQState(embed, counts, sums, state.step + 1)
   if options.restart_every:
     new = _restart(new, n.sum() / n.size, key, pool, options)
-  if options.cosine:
-    new = new.replace(embed=unit(new.embed))
   empty = n.sum() == 0
   return jax.tree.map(lambda a, b: jnp.where(empty, a, b), state, new)
 
@@ -185,8 +170,7 @@ def rvq_data_init(
     def lloyd(_, embed, rest=rest):
       n, s = vq_stats(rest, vq_assign(embed, rest), size, valid)
       mean = s / jnp.maximum(n, 1)[:, None]
-      embed = jnp.where(n[:, None] > 0, mean, embed)
-      return unit(embed) if options.cosine else embed
+      return jnp.where(n[:, None] > 0, mean, embed)
 
     embed = jax.lax.fori_loop(0, options.lloyd, lloyd, embed)
     index = vq_assign(embed, rest)
@@ -251,7 +235,7 @@ def rvq_update(
     axis_name: mapped axis over which the batch is split, or None.
   """
   stages, size, _ = state.embed.shape
-  stats = lambda z, index, valid: vq_stats(z, index, size, valid, options.stats)
+  stats = lambda z, index, valid: vq_stats(z, index, size, valid)
   n, s = collectives.psum(
     jax.vmap(stats, (0, 1, 0))(found.residuals, found.indices, found.valid),
     axis_name,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ecgjax.ecg import page
-from ecgjax.models import codebook, codebook_update, fsq
+from ecgjax.models import codebook, fsq
 from ecgjax.runtime.resolve import resolve
 
 
@@ -22,7 +22,7 @@ class Codec(NamedTuple):
   Attributes:
     init: (key, x) -> params, state ({} for FSQ).
     encode: (params, x [B, ...]) -> z [B, T, D], which may be mixed before it is
-      quantised: unit vectors if cosine, bounded values if FSQ.
+      quantised; bounded values if FSQ.
     quantise: (state, z, mask [B] or None, stages [B] or None, axis_name) ->
       z_q [B, T, D], indices [B, T, Q], and `codebook.Quantised` with the tokens
       of all rows one after another (None for FSQ).
@@ -56,18 +56,8 @@ def make_codec(options, contract, name: str, encoder, paper=None) -> Codec:
     paper: where pages are coded.
 
   Raises:
-    ValueError: if a field has no such choice or two fields contradict.
+    ValueError: if the module has no decoder or levels do not fit the encoder.
   """
-  for field, choices in (
-    ('quantiser', ('vq', 'fsq')),
-    ('gradient', codebook.GRADIENTS),
-    ('stats', codebook_update.STATS),
-  ):
-    if options[field] not in choices:
-      raise ValueError(
-        f'config.vqvae.{field} is {options[field]!r}; choose one of '
-        + ', '.join(choices)
-      )
   module = resolve('models', name, 'make_decoder')
   shape = (contract.length, len(contract.leads))
   if paper:
@@ -99,34 +89,22 @@ def _networks(encoder, decoder):
 
 
 def _with_codebook(encoder, decoder, options) -> Codec:
-  if options['cosine'] and options['stages'] > 1:
-    raise ValueError(
-      'config.vqvae.cosine needs config.vqvae.stages 1: what one stage leaves '
-      'of a unit vector is no unit vector'
-    )
-  networks, encode_freely, decode = _networks(encoder, decoder)
-  normalise = codebook.unit if options['cosine'] else lambda z: z
+  networks, encode, decode = _networks(encoder, decoder)
 
   def init(key, x):
     keys = jax.random.split(key)
-    create = lambda key: codebook.create(
-      key, options['size'], encoder.dim, options['cosine']
-    )
+    create = lambda key: codebook.create(key, options['size'], encoder.dim)
     state = jax.vmap(create)(jax.random.split(keys[1], options['stages']))
     return networks(keys[0], x), state
-
-  def encode(params, x):
-    return normalise(encode_freely(params, x))
 
   def quantise(state, z, mask=None, stages=None, axis_name=None):
     batch, tokens, dim = z.shape
     spread = lambda x: None if x is None else jnp.repeat(x, tokens)
     found = codebook.rvq_apply(
       state.embed,
-      normalise(z).reshape(-1, dim),
+      z.reshape(-1, dim),
       spread(mask),
       spread(stages),
-      gradient=options['gradient'],
       axis_name=axis_name,
     )
     indices = found.indices.reshape(batch, tokens, -1)

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 
 from ecgjax.models import heads
 
-BRANCHES = ('tied', 'tied_mixed', 'untied', 'joint')
+SINGLE_LEAD = ('tied', 'tied_mixed', 'untied')
+BRANCHES = (*SINGLE_LEAD, 'joint')
 
 
 class LeadEncoder(NamedTuple):

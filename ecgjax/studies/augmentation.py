@@ -20,6 +20,7 @@ import time
 import numpy as np
 
 from ecgjax import evaluate
+from ecgjax.config.option import SEED, Grid, Number
 from ecgjax.data.batches import run_data
 from ecgjax.data.store import labels
 from ecgjax.evaluators.arms import compare, probe_scores
@@ -43,6 +44,26 @@ OPERATORS = {
   'simulator': 'simulator',
 }  # fmt: skip
 ARMS = (BASELINE, *CLASSICAL, CONTROL, *LATENT, 'simulator', BEST)
+OPTIONS = {
+  'classes': (),  # (): the most frequent morphological ones
+  'num_classes': Number(10, 'int [1, inf)'),
+  # Training ECGs of each class; 0: all.
+  'positives': Number(0, 'int [0, inf)'),
+  'arms': Grid((
+    'none', 'class_weights', 'oversampling', 'classical', 'mixup',
+    'input_smote', 'reconstruction', 'latent_mix', 'latent_smote', 'prior',
+    'simulator', 'best_of_both',
+  )),
+  'method': 'latent_mix',  # whose figures head the report
+  'seeds': Grid((0, 1, 2, 3, 4), SEED),
+  'shared_codec': False,
+  # Of macro AUROC; equality is claimed within it alone.
+  'margin': Number(0.01, 'float (0, 1)'),
+  # Share up to which classes are repeated.
+  'oversample': Number(0.05, 'float (0, 1)'),
+  'mixup': Number(0.4, 'float [0, inf)'),
+  'readers_csv': '',  # readers of the test split, see evaluate.py
+}  # fmt: skip
 
 
 def make(config, data, workdir: pathlib.Path) -> study.Study:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ecgjax import evaluate
 from ecgjax.config import to_json
+from ecgjax.config.option import SEED, Choice, Grid, Number
 from ecgjax.data.batches import stream
 from ecgjax.data.raw import ludb_waves
 from ecgjax.data.store import splits
@@ -30,12 +31,42 @@ from ecgjax.report import attribution as attribution_report
 from ecgjax.report import efficiency_tables, page, tables
 from ecgjax.report import results as results_lib
 from ecgjax.report.ending import Ending
-from ecgjax.runtime.resolve import choose
 from ecgjax.studies import label_subsets
 from ecgjax.studies import study as study_lib
 from ecgjax.train import train_on
 
 ARMS = ('random_probe', 'scratch', 'probe', 'finetune')
+OPTIONS = {
+  'fractions': Grid((), 'float (0, 1]', empty=True),  # of the labelled records
+  'num_records': Grid((), 'int [0, inf)', empty=True),  # or sizes; 0: all
+  'seeds': Grid((0, 1, 2), SEED),
+  'validation': Choice('budget', 'full'),  # do its labels count?
+  # Of macro AUROC; equality is claimed within it alone.
+  'margin': Number(0.01, 'float (0, 1)'),
+  'scratch_learning_rates': Grid((1e-3,), 'float [0, inf)'),
+  'finetune_learning_rates': Grid((1e-3,), 'float [0, inf)'),
+  'attribution': False,  # where classifiers look; with LUDB if ludb_dir
+  'ludb_dir': '',
+}
+# Changes of a config, for its presets.
+FULL = {
+  'study.seeds': (0, 1, 2, 3, 4),
+  'study.scratch_learning_rates': (1e-4, 3e-4, 1e-3),
+  'study.finetune_learning_rates': (1e-4, 3e-4, 1e-3),
+  'batch_size': 128,
+  'num_steps': 5000,
+  'eval_every': 250,
+  'patience': 5,
+}
+SMOKE = {
+  'study.seeds': (0,),
+  'pretrain.batch_size': 32,
+  'pretrain.num_steps': 2,
+  'batch_size': 16,
+  'num_steps': 2,
+  'eval_every': 1,
+  'bootstrap_draws': 1000,
+}
 LOOKING = ('finetune', 'scratch')  # whose attributions are measured
 
 
@@ -59,11 +90,6 @@ def make(config, data, workdir: pathlib.Path) -> study_lib.Study:
   """
   subsets = label_subsets.subset_sizes(
     config.study, len(data.labelled['train'])
-  )
-  choose(
-    'config.study.validation',
-    config.study.validation,
-    dict.fromkeys(('budget', 'full')),
   )
   study_lib.check_support(data.labelled['test'])
   if config.study.ludb_dir:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ecgjax import evaluate, train
 from ecgjax.config import from_json, to_json
+from ecgjax.config.option import SEED, Grid, Number
 from ecgjax.evaluators import identity
 from ecgjax.metrics import compare_arms
 from ecgjax.model import load, over_split, untrained
@@ -21,6 +22,11 @@ from ecgjax.report.finding import Finding, merge
 from ecgjax.report.results import assemble, read, read_predictions, write
 from ecgjax.studies import study
 
+OPTIONS = {
+  'seeds': Grid((0, 1, 2), SEED),
+  # Of macro AUROC; equality is claimed within it alone.
+  'margin': Number(0.01, 'float (0, 1)'),
+}
 METHODS = ('lcd', 'longitudinal', 'supervised')
 _SAME = (
   'method', 'dataset', 'protocol', 'split', 'num_examples', 'num_patients',

@@ -5,9 +5,17 @@ import re
 import jax
 import optax
 
+from ecgjax.config.option import Choice, Number
 from ecgjax.training import schedules
 
-OPTIMIZERS = ('adam', 'adamw', 'lars', 'sgd')
+OPTIONS = {
+  'name': Choice('adam', 'adamw', 'lars', 'sgd'),
+  'learning_rate': Number(1e-3, 'float [0, inf)'),
+  'schedule': Choice('constant', 'cosine'),
+  'warmup_steps': Number(0, 'int [0, inf)'),
+  'weight_decay': Number(0.0, 'float [0, inf)'),
+  'freeze': '',  # regular expression of parameter paths
+}
 DECAYING = ('adamw', 'lars')  # those with weight decay
 
 
@@ -22,13 +30,11 @@ def make_optimizer(options, num_steps: int) -> optax.GradientTransformation:
   `freeze`, a regular expression, stay as they are.
 
   Args:
-    options: `config.optimizer`: name, learning_rate, schedule, warmup_steps,
-      weight_decay and freeze.
+    options: `config.optimizer`, see `OPTIONS`.
     num_steps: updates of the whole run.
 
   Raises:
-    ValueError: if a name is unknown, or weight decay is asked of an optimizer
-      that has none.
+    ValueError: if weight decay is asked of an optimizer that has none.
   """
   rate = schedules.make_learning_rate(
     options.learning_rate, options.schedule, options.warmup_steps, num_steps
@@ -46,11 +52,6 @@ def make_optimizer(options, num_steps: int) -> optax.GradientTransformation:
     ),
     'sgd': lambda: optax.sgd(rate, momentum=0.9),
   }
-  if options.name not in makers:
-    raise ValueError(
-      f'config.optimizer.name is {options.name!r}; choose one of '
-      + ', '.join(OPTIMIZERS)
-    )
   if options.weight_decay and options.name not in DECAYING:
     raise ValueError(
       f'config.optimizer.weight_decay is {options.weight_decay:g} and '

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import optax
 
-SCHEDULES = ('constant', 'cosine')
-
 
 def make_learning_rate(
   peak: float, schedule: str, warmup_steps: int, num_steps: int
@@ -19,13 +17,8 @@ def make_learning_rate(
     num_steps: updates of the whole run.
 
   Raises:
-    ValueError: if the schedule is unknown or the warm-up too long.
+    ValueError: if the warm-up is too long.
   """
-  if schedule not in SCHEDULES:
-    raise ValueError(
-      f'config.optimizer.schedule is {schedule!r}; choose one of '
-      + ', '.join(SCHEDULES)
-    )
   if warmup_steps >= num_steps > 0:
     raise ValueError(
       f'config.optimizer.warmup_steps is {warmup_steps}, but the run has only '

@@ -83,14 +83,15 @@ def _read(path: pathlib.Path) -> dict:
 def first_difference(old: dict, new: dict) -> str:
   """First field in which two configs (as JSON) differ, '' if in none.
 
-  Where the data lie is no difference.
+  Where the data lie is no difference, nor that an older version lacked a field
+  which has its default here.
   """
 
   def rest(fields):
     data = {k: v for k, v in fields['data'].items() if k not in PLACES}
     return complete(fields) | {'data': data}
 
-  return _difference(rest(old), rest(new))
+  return _difference(rest(complete(old)), rest(complete(new)))
 
 
 def _difference(old: dict, new: dict, prefix: str = '') -> str:

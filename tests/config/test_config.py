@@ -7,6 +7,7 @@ import pytest
 
 from configs import evaluate as evaluate_config
 from ecgjax import config as config_lib
+from ecgjax.training import workdir
 
 CONFIGS = sorted(
   p.stem for p in (pathlib.Path(__file__).parents[2] / 'configs').glob('*.py')
@@ -31,6 +32,34 @@ def test_parse_argument():
   for wrong in ('smoke', 'size=3', 'preset'):
     with pytest.raises(ValueError, match='dataset, preset'):
       parse(wrong, **defaults)
+
+
+def test_configs_of_older_versions_are_read():
+  """Fields they lack get their defaults; those that are gone must be so."""
+  config = importlib.import_module('configs.vqvae').get_config()
+  fields = config_lib.to_json(config)
+  old = json.loads(json.dumps(fields))
+  old['vqvae'] |= {'cosine': False, 'gradient': 'ste', 'stats': 'segment'}
+  for group, name in (
+    (old, 'keep_remainder'),
+    (old['data'], 'window_gib'),
+    (old['optimizer'], 'freeze'),
+    (old['vqvae'], 'stage_dropout'),
+  ):
+    del group[name]
+  assert config_lib.to_json(config_lib.from_json(old)) == fields
+  assert not workdir.first_difference(old, fields)
+  old['vqvae']['cosine'] = True
+  with pytest.raises(ValueError, match='config.vqvae.cosine is True, which'):
+    config_lib.from_json(old)
+
+
+def test_pages_belong_to_one_config():
+  """What a config left out on purpose is no difference either."""
+  vqvae = importlib.import_module('configs.vqvae')
+  fields = config_lib.to_json(vqvae.get_config('modality=image'))
+  assert 'l1' not in fields['vqvae']
+  assert not workdir.first_difference(fields, fields)
 
 
 def test_downstream_sets_of_lcd():

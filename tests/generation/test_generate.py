@@ -194,18 +194,12 @@ def test_held_out_patients_are_never_parents(tmp_path):
   [
     ({'classes': ('AF',)}, r'AF is a class of rhythm .* prior, resample or'),
     ({'classes': ('nil',)}, "no class 'nil'; the classes are NORM"),
-    ({'operator': 'Z'}, "augment.operator is 'Z'; choose one of A, B"),
     ({'operator': 'A'}, 'augment.codec is empty; operator A needs'),
     ({'operator': 'prior'}, 'augment.prior is empty'),
     ({'operator': 'G', 'codec': 'x'}, 'augment.teacher is empty; operator G'),
     ({'law': 'beyond'}, 'augment.teacher is empty; .* lambda leaves'),
-    ({'law': 'third'}, "augment.law is 'third'; choose one of near"),
     ({'ratio': 6.0}, 'augment.ratio is 6; choose above 0 to 5'),
     ({'classes': ('LVH',), 'target': 1}, 'nothing was made'),
-    (
-      {'operator': 'simulator', 'classes': ('NORM',), 'match': 'x'},
-      "augment.match is 'x'",
-    ),
   ],
 )
 def test_what_cannot_be_is_refused(data, tmp_path, options, message):

@@ -213,8 +213,6 @@ def test_bad_config():
   config.data.leads = ('II',)
   with pytest.raises(ValueError, match='at least two'):
     make_method(config)
-  with pytest.raises(ValueError, match='per_step, per_sample'):
-    make_method(make_config(lead_pair='all'))
 
 
 def test_config_is_locked_and_flat():

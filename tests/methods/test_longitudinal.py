@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import longitudinal as longitudinal_config
+from ecgjax.config import check
 from ecgjax.ecg.contract import InputContract
 from ecgjax.methods import longitudinal
 from ecgjax.model import make_method
@@ -201,13 +202,13 @@ def test_one_device_is_four():
     ('default', {'ecgs_per_patient': 1}, 'at least 2'),
     ('default', {'loss': 'clocs'}, 'augmented'),
     ('default', {'augmentation': 'none'}, 'equal'),
-    ('default', {'lead_dropout': 1.0}, '0 <= p < 1'),
+    ('default', {'lead_dropout': 1.0}, r'must be in \[0, 1\)'),
     ('cmsc', {'queue': 8}, "loss 'lpc'"),
   ],
 )
 def test_bad_config(preset, options, message):
   with pytest.raises(ValueError, match=message):
-    make_method(make_config(preset, **options))
+    check.check(make_config(preset, **options), 'train')
 
 
 def test_rotation_needs_the_chest_leads():

@@ -262,9 +262,6 @@ def test_stage_dropout():
   [
     ('data.leads', ('I', 'II'), 'config.data.leads'),
     ('data.normalisation', 'record', 'config.data.normalisation'),
-    ('vqvae.quantiser', 'x', 'vq, fsq'),
-    ('vqvae.gradient', 'x', 'ste, rotate'),
-    ('vqvae.stats', 'x', 'segment, onehot'),
     ('model.name', 'vgg1d', 'codec1d'),
   ],
 )
@@ -277,8 +274,6 @@ def test_mistakes_are_named(path, value, words):
 
 
 def test_contradictions_are_named():
-  with pytest.raises(ValueError, match='config.vqvae.stages'):
-    make_method(make_config(stages=2, cosine=True))
   with pytest.raises(ValueError, match='config.model.kwargs.dim'):
     make_method(make_config('fsq', levels=(8, 5)))
   config = make_config()

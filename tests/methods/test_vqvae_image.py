@@ -203,6 +203,6 @@ def test_prior_refuses_pages(monkeypatch):
 def test_generation_refuses_pages(monkeypatch):
   monkeypatch.setattr(inputs, 'load', lambda path: Pages)
   config = config_lib.common('synthetic')
-  config.augment = config_lib.augment_options() | {'codec': 'runs/pages'}
+  config.augment = config_lib.options('augment') | {'codec': 'runs/pages'}
   with pytest.raises(ValueError, match='runs/pages codes pages'):
     inputs.restore_models(config, None)

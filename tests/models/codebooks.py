@@ -38,9 +38,9 @@ def ema(state, n, s, g=0.99, eps=1e-5):
   return counts, sums, sums / smooth[:, None]
 
 
-@functools.partial(jax.jit, static_argnames=('size', 'dim', 'cosine'))
-def make_state(seed=0, size=K, dim=D, cosine=False):
-  return cb.create(jax.random.key(seed), size, dim, cosine)
+@functools.partial(jax.jit, static_argnames=('size', 'dim'))
+def make_state(seed=0, size=K, dim=D):
+  return cb.create(jax.random.key(seed), size, dim)
 
 
 def tokens(seed=0, n=200, dim=D):

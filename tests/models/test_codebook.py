@@ -16,7 +16,6 @@ from tests.models.codebooks import (
   make_state,
   nearest,
   rvq_apply,
-  step,
   tally,
   tokens,
 )
@@ -59,23 +58,6 @@ def test_02_straight_through():
   np.testing.assert_array_equal(by_z[0, :, 0], np.eye(D))
   np.testing.assert_array_equal(by_e, 0)
   np.testing.assert_allclose(cb.straight_through(z, e), e, atol=1e-6)
-
-
-def test_rotation_trick():
-  """Value e; the Jacobian is |e| / |z| times the rotation of z to e."""
-  z, e = np.float64(tokens(1, 1)), np.float64(tokens(2, 1))
-  with jax.enable_x64(True):
-    apply = lambda z, e: cb.straight_through(z, e, 'rotate')
-    value = jax.jit(apply)(z, e)
-    by_z, by_e = jax.jit(jax.jacobian(apply, (0, 1)))(z, e)
-  np.testing.assert_allclose(value, e, atol=1e-9)
-  np.testing.assert_array_equal(by_e, 0)
-  a, b = z[0] / np.linalg.norm(z), e[0] / np.linalg.norm(e)
-  # Rodrigues in the plane of a and b, written with its skew matrix.
-  skew = np.outer(b, a) - np.outer(a, b)
-  rotation = np.eye(D) + skew + skew @ skew / (1 + a @ b)
-  scale = np.linalg.norm(e) / np.linalg.norm(z)
-  np.testing.assert_allclose(by_z[0, :, 0], scale * rotation, atol=1e-9)
 
 
 def test_03_commitment_gradient():
@@ -194,19 +176,3 @@ def test_17_round_trip():
     state = make_state(seed)
     codes = cb.vq_lookup(state.embed, jnp.arange(K))
     np.testing.assert_array_equal(assign(state.embed, codes), range(K))
-
-
-def test_cosine():
-  rng = np.random.default_rng(0)
-  z = cb.unit(tokens(2) * rng.uniform(0.1, 9, size=(200, 1)))
-  state = make_state(cosine=True)
-  options = FIXED._replace(cosine=True)
-  index = assign(state.embed, z)
-  np.testing.assert_array_equal(
-    index, np.argmax(np.float64(z) @ np.float64(state.embed).T, axis=1)
-  )
-  state, _ = step(state, z, options=options)
-  np.testing.assert_allclose(np.linalg.norm(state.embed, axis=1), 1, atol=1e-6)
-  assert np.isfinite(cb.unit(jnp.zeros((1, D)))).all()
-  gradient = jax.grad(lambda z: cb.unit(z).sum())(jnp.zeros((1, D)))
-  assert np.isfinite(gradient).all()

@@ -123,11 +123,6 @@ def test_a_tiny_validation_subset_can_still_choose(data):
     )
 
 
-def test_unknown_kind_of_validation(data):
-  with pytest.raises(ValueError, match='study.validation.*budget, full'):
-    label_efficiency.make(options(validation='half'), data, None)
-
-
 @pytest.mark.parametrize(
   ('validation', 'count'), [('budget', 50), ('full', 100)]
 )
