@@ -223,9 +223,9 @@ def test_a_config_knows_its_mode(name, mode, monkeypatch, capsys):
   patch(main, 'MODES', {m: ('ecgjax.main', 'run') for m in main.MODES})
   patch(main, 'run', lambda *_: called.append(True), raising=False)
   for part in (
-    'console.set_up_logging',
-    'process_env.compute_in_calling_thread',
-    'training.parallel.keep_compiled_programs',
+    'runtime.console.set_up_logging',
+    'runtime.process.compute_in_calling_thread',
+    'runtime.parallel.keep_compiled_programs',
   ):
     patch(f'ecgjax.{part}', lambda: None)
   flags = {'config': get_config(name), 'workdir': 'w', 'mode': mode}
