@@ -166,7 +166,9 @@ def _set_up(config, workdir, data) -> tuple:
   validate = evaluate.make_validate(
     method, contract, splits['validation'], batches.validate
   )
-  initialise = restore.make_initialise(config) if config.init_from else None
+  initialise = (
+    restore.make_initialise(config, method) if config.init_from else None
+  )
   workdir_lib.create(config, workdir)
   return resolved, {
     'batches': batches.train,

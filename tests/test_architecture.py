@@ -183,9 +183,9 @@ def test_sizes():
 # What is left to do; a smaller number must be written down here.
 CEILINGS = {
   'functions over 60 lines': 13,
-  'functions that take the whole config': 123,
-  'switches on a method': 9,
-  'aliases': 14,
+  'functions that take the whole config': 84,
+  'switches on a method': 2,
+  'aliases': 12,
 }
 
 

@@ -222,7 +222,9 @@ def test_probe_and_finetuning_start_from_one_encoder(tmp_path, which, step):
   config.data.update({'length': 200, 'leads': ('II', 'V1')})
   config.supervised.branches = 'joint'
   config.init_from = str(tmp_path)
-  start = restore.make_initialise(config)(fresh(config, num_labels=3))
+  start = restore.make_initialise(config, make_method(config))(
+    fresh(config, num_labels=3)
+  )
   assert checkpoints.digest(start.params['encoder']) == checkpoints.digest(
     model.params['encoder']
   )
@@ -251,7 +253,7 @@ def test_pretraining_goes_on(tmp_path, make):
   config.init_from = str(tmp_path)
   config.seed = 3
   new = fresh(config)
-  start = restore.make_initialise(config)(new)
+  start = restore.make_initialise(config, make_method(config))(new)
   assert jax.tree.structure(start) == jax.tree.structure(new)
   arrays, _ = checkpoints.load(tmp_path)
   assert int(arrays['step']) == 1 and int(start.step) == 0
@@ -274,16 +276,16 @@ def test_pretraining_goes_on_from_its_own_method_only(tmp_path):
   config.init_from = str(tmp_path / 'lcd')
   config.model = model_lib.load(tmp_path / 'lcd').config.model
   with pytest.raises(ValueError, match='holds a run of lcd; one of longitud'):
-    restore.make_initialise(config)
+    restore.make_initialise(config, make_method(config))
   save_two(tmp_path / 'long', patient_contrast(), 'last')
   config = patient_contrast(init_from=str(tmp_path / 'long'))
   config = config.copy_and_resolve_references()
   config.longitudinal.queue = 4
   with pytest.raises(ValueError, match='queue/embedding is float32.8, '):
-    restore.make_initialise(config)(fresh(config))
+    restore.make_initialise(config, make_method(config))(fresh(config))
   config.data.length = 100
   with pytest.raises(ValueError, match='length 200, this config has 100'):
-    restore.make_initialise(config)
+    restore.make_initialise(config, make_method(config))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from ecgjax import checkpoints
 from ecgjax.config import to_json
 from ecgjax.ecg.contract import InputContract
 from ecgjax.models import lead_encoder
+from ecgjax.runtime.resolve import resolve
 
 
 def check_contract(
@@ -42,14 +43,18 @@ def check_contract(
       )
 
 
-def make_initialise(config) -> Callable:
+def make_initialise(config, method) -> Callable:
   """Returns `state -> state` that starts from the run `config.init_from`.
 
-  A supervised run takes the encoder (parameters and batch statistics); its head
+  A classifier takes the encoder (parameters and batch statistics); its head
   stays as it is. Any other run goes on with all that a run of its own method
   has learnt: parameters, statistics, codebooks and the target network, with a
   new optimizer. Which step of the run counts: see `checkpoints.load`. Every
   array must fit: nothing is skipped.
+
+  Args:
+    config: of the new run.
+    method: of the new run.
 
   Raises:
     ValueError: if there is no valid checkpoint there or its input contract,
@@ -61,17 +66,17 @@ def make_initialise(config) -> Callable:
     raise ValueError(
       f'config.init_from: the encoder there is {old}, this config has {new}'
     )
-  start = _encoder_of if 'supervised' in config else _whole_of
-  return start(config, arrays, metadata)
+  start = _whole_of if method.logits_loss is None else _encoder_of
+  return start(config, method, arrays, metadata)
 
 
-def _encoder_of(config, arrays, metadata) -> Callable:
+def _encoder_of(config, method, arrays, metadata) -> Callable:
   """The encoder of any run, for a classifier."""
   branches = config.supervised.branches
   check_contract(
     InputContract.from_json(metadata['contract']),
     InputContract.from_config(config),
-    single_lead=branches != 'joint',
+    single_lead=method.per_lead,
   )
   if 'encoder' not in arrays['params']:
     raise ValueError(
@@ -99,7 +104,7 @@ def _encoder_of(config, arrays, metadata) -> Callable:
   return initialise
 
 
-def _whole_of(config, arrays, metadata) -> Callable:
+def _whole_of(config, method, arrays, metadata) -> Callable:
   """All that a run of the same method has learnt."""
   if metadata['config']['method'] != config.method:
     raise ValueError(
@@ -107,15 +112,16 @@ def _whole_of(config, arrays, metadata) -> Callable:
       f'{metadata["config"]["method"]}; one of {config.method} goes on from a '
       'run of its own method only'
     )
-  if 'prior' in config:  # its frozen codec would replace config.prior.codec
+  module = resolve('methods', config.method)
+  for name in getattr(module, 'PRETRAINED', {}):  # that run's would replace it
     raise ValueError(
-      'config.init_from: a prior starts from config.prior.codec alone; leave '
-      'init_from out'
+      f'config.init_from: a {config.method} starts from '
+      f'config.{config.method}.{name} alone; leave init_from out'
     )
   check_contract(
     InputContract.from_json(metadata['contract']),
     InputContract.from_config(config),
-    single_lead='lcd' in config,
+    single_lead=method.per_lead,
   )
   parts = ('params', 'model_state', 'target')
   found = {part: arrays.get(part) for part in parts}
