@@ -138,7 +138,7 @@ def make(options, spec: method.Spec) -> method.Method:
     options,
     contract,
     spec.encoder,
-    spec.make_encoder(),
+    spec.make_encoder,
     options['image'] and page.make(**options['image']),
   )
   if codec.paper:

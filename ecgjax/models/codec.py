@@ -45,20 +45,23 @@ class Codec(NamedTuple):
   paper: page.Paper | None = None
 
 
-def make_codec(options, contract, name: str, encoder, paper=None) -> Codec:
+def make_codec(
+  options, contract, name: str, make_encoder: Callable, paper=None
+) -> Codec:
   """Makes a codec.
 
   Args:
     options: `OPTIONS` of `methods.vqvae`.
     contract: of the ECGs.
     name: module of the encoder, which has a `make_decoder`, too.
-    encoder: linen module, x [B, ...] -> z [B, T, D].
+    make_encoder: () -> linen module, x [B, ...] -> z [B, T, D].
     paper: where pages are coded.
 
   Raises:
     ValueError: if the module has no decoder or levels do not fit the encoder.
   """
   module = resolve('models', name, 'make_decoder')
+  encoder = make_encoder()
   shape = (contract.length, len(contract.leads))
   if paper:
     shape = (paper.height, paper.width(contract.length, contract.rate))

@@ -35,8 +35,6 @@ def test_label_sets_are_of_all_statements_or_of_the_task():
   assert len(np.unique(stored.groups)) == 3
   by_task = parents.make_pool(table, records, task, 'task')
   np.testing.assert_array_equal(by_task.groups, task[:, 0])
-  with pytest.raises(ValueError, match=r"augment.match is 'all'; choose"):
-    parents.make_pool(table, records, task, 'all')
 
 
 def test_partners_share_the_label_set_and_not_the_patient(pool):

@@ -64,7 +64,7 @@ def compiled_as_by_users():
   }
   batch = jax.jit(
     simulator._batch.__wrapped__,
-    static_argnames=('config', 'only_truth'),
+    static_argnames=('recorder', 'only_truth'),
     compiler_options=options,
   )
   with pytest.MonkeyPatch.context() as patch:
