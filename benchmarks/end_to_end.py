@@ -54,12 +54,15 @@ def jax_parts(raw_dir: str, data_dir: str):
   import jax
 
   from benchmarks import lcd_step
-  from ecgjax.data.batches import run_data
+  from ecgjax.data.batches import run_data, shuffle
 
   config = make_config(raw_dir, data_dir)
-  data = run_data.open_data(config)
+  data = run_data.open_data(config.data)
   batches = run_data.make_batches(
-    config, data.splits['train'], data.splits['validation'], on_device=True
+    data.splits['train'],
+    data.splits['validation'],
+    shuffle.Order(config.batch_size, config.seed),
+    on_device=True,
   )
   iterator = batches.train(0)
   _, state, step = lcd_step.make_step(config, next(iterator))

@@ -20,7 +20,8 @@ import tensorflow_datasets as tfds
 
 from benchmarks import timing
 from configs import lcd as lcd_config
-from ecgjax.data.batches import on_device, stream
+from ecgjax.data.batches import on_device, shuffle, stream
+from ecgjax.data.batches.split import GIB, arguments, open_split
 from ecgjax.data.store import builder as builder_lib
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract, to_model_input
@@ -137,12 +138,11 @@ def measure_rates(rounds: int) -> dict[str, float]:
     folder = os.path.join(directory, 'noise', '1.0.0')
     write_dataset(folder)
     builder = tfds.builder_from_directory(folder)
-    kept = stream.open_split(builder, 'train', config)
-    streamed = stream.open_split(
-      builder,
-      'train',
-      config,
-      window_bytes=NUM_RECORDS // 4 * LENGTH * 12 * 2,
+    given = arguments(config.data)
+    kept = open_split(builder, 'train', **given)
+    window_gib = NUM_RECORDS // 4 * LENGTH * 12 * 2 / GIB
+    streamed = open_split(
+      builder, 'train', **given | {'window_gib': window_gib}
     )
     arrays = on_device.load(kept)
     floats = os.path.join(directory, 'floats')
@@ -153,9 +153,10 @@ def measure_rates(rounds: int) -> dict[str, float]:
       jax.block_until_ready(last.pop())
 
     # One iterator over all rounds: start-up is not what an epoch pays.
-    streaming = stream.train_batches(streamed, BATCH, seed=0)
-    keeping = stream.train_batches(kept, BATCH, seed=0)
-    gathering = on_device.train_batches(kept, arrays, BATCH, seed=0)
+    order = shuffle.Order(BATCH, 0)
+    streaming = stream.train_batches(streamed, order)
+    keeping = stream.train_batches(kept, order)
+    gathering = on_device.train_batches(kept, arrays, order)
     tasks = {
       'float list, parsed one by one': (
         NUM_RECORDS // 4,
@@ -166,9 +167,8 @@ def measure_rates(rounds: int) -> dict[str, float]:
       'resident on the device': (NUM_RECORDS, lambda: drain(gathering)),
     }
     config.data.leads = leads.LCD_LEADS
-    batch = next(
-      stream.eval_batches(stream.open_split(builder, 'train', config), BATCH)
-    )
+    split = open_split(builder, 'train', **arguments(config.data))
+    batch = next(stream.eval_batches(split, BATCH))
     tasks['LCD step, 8 leads'] = (BATCH, make_lcd_step(config, batch))
     found = {name: [] for name in tasks}
     for _, task in tasks.values():

@@ -21,7 +21,9 @@ import tensorflow_datasets as tfds
 from benchmarks import input as input_benchmark
 from benchmarks import timing
 from configs import longitudinal as longitudinal_config
-from ecgjax.data.batches import patient_index, patients, stream
+from ecgjax.data.batches import patient_index, patients, shuffle
+from ecgjax.data.batches.patient_index import PatientOptions
+from ecgjax.data.batches.split import GIB, arguments, open_split
 from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.model import make_method
 from ecgjax.training import optimizers, train_state, train_step
@@ -42,12 +44,13 @@ def measure_planning(num_patients: int, config) -> float:
   days = rng.exponential(400, len(patient)).astype(np.float32)
   content = rng.integers(1, 2**63, len(patient)).astype(np.uint64)
   before, start = peak_memory(), time.process_time()
+  options = PatientOptions.from_group(config.longitudinal, 'longitudinal')
   index = patient_index.build_index(
-    patient.astype(np.int32), days, content, config.longitudinal
+    patient.astype(np.int32), days, content, options
   )
   built = time.process_time()
-  per_batch = config.batch_size // config.longitudinal.ecgs_per_patient
-  plan = patients.plan_epoch(index, per_batch, config.longitudinal, 0, 0)
+  per_batch = config.batch_size // options.ecgs_per_patient
+  plan = patients.plan_epoch(index, per_batch, options, 0, 0)
   planned = time.process_time() - built
   kept = sum(x.nbytes for x in index if isinstance(x, np.ndarray)) / 1e6
   print(
@@ -79,16 +82,26 @@ def measure_reading(config, rounds: int) -> dict[str, float]:
     folder = os.path.join(directory, 'noise', '1.0.0')
     input_benchmark.write_dataset(folder)
     builder = tfds.builder_from_directory(folder)
-    window = count // 4 * input_benchmark.LENGTH * 12 * 2
-    kept = stream.open_split(builder, 'train', config, keep_unlabelled=True)
-    large = stream.open_split(
-      builder, 'train', config, keep_unlabelled=True, window_bytes=window
+    window = count // 4 * input_benchmark.LENGTH * 12 * 2 / GIB
+    given = arguments(config.data)
+    kept, large = (
+      open_split(
+        builder,
+        'train',
+        keep_unlabelled=True,
+        **given | {'window_gib': window_gib},
+      )
+      for window_gib in (given['window_gib'], window)
     )
     pairing = np.random.default_rng(0).permutation(count) // 2
     sources = {}
     for name, split in (('in memory', kept), ('random access', large)):
       split.columns['patient'] = pairing.astype(np.int32)
-      sources[name] = patients.train_batches(split, config, seed=0)
+      sources[name] = patients.train_batches(
+        split,
+        PatientOptions.from_group(config.longitudinal, 'longitudinal'),
+        shuffle.Order(batch_size, 0),
+      )
     step = make_step(config, next(sources['in memory']))
     steps = count // batch_size
 

@@ -142,7 +142,7 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   Args:
     config: of the run.
     trained: from `train.train`.
-    data: `data.batches.run_data.Data` of the run.
+    data: `data.batches.run_data.RunData` of the run.
     workdir: `predictions.npz`, `report.html` and, last, `results.json` are
       written here.
 
@@ -177,7 +177,11 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     examples_per_second=trained.examples_per_second,
     wall_seconds=trained.wall_seconds + time.monotonic() - started,
     num_parameters=sum(x.size for x in jax.tree.leaves(model.params)),
-    **({'generated': extra.describe(config)} if config.data.extra else {}),
+    **(
+      {'generated': extra.describe(config.data.extra)}
+      if config.data.extra
+      else {}
+    ),
   )
   workdir = pathlib.Path(workdir)
   history = metric_writers.read_metrics(workdir / 'metrics.jsonl')
@@ -227,7 +231,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   if jax.process_index():
     return None
   config_check.check(config, 'eval')
-  run_data.require_task(config)
+  run_data.require_task(config.data.task)
   if not config.init_from:
     raise ValueError('--config.init_from names no run to evaluate')
   model = load(config.init_from)
@@ -238,7 +242,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
     logger.info('This evaluation is finished; see %s', path)
     return finished
   names, options = choose_evaluators(config, model)
-  data = run_data.open_data(config)
+  data = run_data.open_data(config.data)
   audit = audit_training_data(config, model, data.builder)
   run = Run(
     {'untrained': untrained(model), 'model': model},

@@ -75,7 +75,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
   evaluate.choose_evaluators(
     config, Model(method, contract, {}, {}, config=config), method.evaluators
   )
-  data = processes.on_all(lambda: run_data.open_data(config))
+  data = processes.on_all(lambda: run_data.open_data(config.data))
   trained = train_on(config, workdir, data)
   # The others wait: JAX ends all of them if one leaves long before another.
   return processes.from_first(
@@ -101,7 +101,7 @@ def fitting_method(config) -> Method:
         f'{config.method}'
       )
   if method.labels:
-    run_data.require_task(config)
+    run_data.require_task(config.data.task)
   computed = ('train_loss', *evaluate.validation_metrics(method))
   if config.best_metric not in computed:
     raise ValueError(
@@ -112,7 +112,7 @@ def fitting_method(config) -> Method:
 
 
 def train_on(config, workdir, data, description: str = '') -> 'Trained':
-  """Trains on an opened data set (`data.batches.run_data.Data`), or resumes.
+  """Trains on an opened data set (`data.batches.run_data.RunData`), or resumes.
 
   A method that learns from labels sees the labelled training records, a pretext
   task all of them.
@@ -127,7 +127,8 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
 def _set_up(config, workdir, data) -> tuple:
   """Resolved config and arguments of `train`; creates the work folder."""
   from ecgjax import evaluate
-  from ecgjax.data.batches import extra, run_data, stream
+  from ecgjax.data.batches import extra, run_data, shuffle, split
+  from ecgjax.data.batches.patient_index import PatientOptions
   from ecgjax.methods import supervised
 
   check.check(config, 'train')
@@ -135,16 +136,26 @@ def _set_up(config, workdir, data) -> tuple:
   method = fitting_method(config)
   labels = method.labels
   splits = data.labelled if labels else data.splits
-  training = extra.join(splits['train'], extra.open_extra(config, data))
+  training = extra.join(splits['train'], extra.open_extra(config.data, data))
+  order = shuffle.Order(
+    config.batch_size,
+    config.seed,
+    jax.process_index(),
+    jax.process_count(),
+    keep_remainder=config.keep_remainder,
+  )
+  of_patients = None
+  if method.rows == 'patients':
+    group = config.method
+    of_patients = PatientOptions.from_group(config[group], group)
   batches = run_data.make_batches(
-    config,
     training,
     splits['validation'],
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    order,
+    of_patients=of_patients,
+    oversample=config.data.oversample,
     on_device=config.data.resident and jax.device_count() == 1,
     real=splits['train'],
-    rows=method.rows,
   )
   resolved = config.copy_and_resolve_references()
   resolved.num_steps = config.num_steps or (
@@ -174,7 +185,7 @@ def _set_up(config, workdir, data) -> tuple:
     'batches': batches.train,
     'validate': validate,
     'initialise': initialise,
-    'fingerprint': stream.fingerprint(training)['sha256'],
+    'fingerprint': split.fingerprint(training)['sha256'],
     'class_names': splits['train'].class_names if labels else (),
   }
 

@@ -171,7 +171,7 @@ def complete(config, run):
 def said_on_test(config, run):
   """The model, the test split, and what its classifier says of it."""
   model = model_lib.load(run)
-  data = run_data.open_data(complete(config, run))
+  data = run_data.open_data(complete(config, run).data)
   test = data.labelled['test']
   assert test.class_names == ('AF', 'MI')
   return model, test, model_lib.over_split(model, test).probabilities
@@ -182,7 +182,7 @@ def test_classifier_that_knows_one_class(data_dir, tmp_path, monkeypatch):
   run = tmp_path / 'run'
   tiny_runs.write_classifier(run, ('MI', 'X'))
   config = make_config(run, data_dir, readers_csv=str(tmp_path / 'r.csv'))
-  test = run_data.open_data(complete(config, run)).labelled['test']
+  test = run_data.open_data(complete(config, run).data).labelled['test']
   lines = [
     f'{record},{reader},general,{label[1]:.0f}'
     for record, label in zip(test.record_ids, test.columns['label'])

@@ -16,7 +16,7 @@ from configs import vqvae as vqvae_config
 from ecgjax import checkpoints, train
 from ecgjax import config as config_lib
 from ecgjax import model as model_lib
-from ecgjax.data.batches import run_data, stream
+from ecgjax.data.batches import run_data, split
 from ecgjax.ecg import leads
 from ecgjax.methods import supervised
 from ecgjax.metrics import metrics
@@ -317,7 +317,7 @@ def test_a_prior_learns_from_labels(tmp_path):
   assert len(data.splits['train']) == len(data.labelled['train']) + 1 == 32
   train.train_on(config.lock(), tmp_path / 'run', data)
   _, metadata = checkpoints.load(tmp_path / 'run')
-  expected = stream.fingerprint(data.labelled['train'])['sha256']
+  expected = split.fingerprint(data.labelled['train'])['sha256']
   assert metadata['fingerprint'] == expected != data.fingerprint
   assert tuple(metadata['class_names']) == data.labelled['train'].class_names
   model = model_lib.load(tmp_path / 'run')

@@ -226,7 +226,7 @@ def test_only_a_classifier_is_kept_to_labelled_records(
 ):
   from ecgjax.data.batches import run_data
 
-  def make_batches(config, train, validation, **_):
+  def make_batches(train, validation, order, **_):
     raise Given(train, validation)
 
   monkeypatch.setattr(run_data, 'make_batches', make_batches)

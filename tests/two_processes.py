@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from configs import longitudinal as longitudinal_config
-from ecgjax.data.batches import patient_index, patients
+from ecgjax.data.batches import patient_index, patients, shuffle
 from ecgjax.ecg.contract import InputContract
 from ecgjax.model import make_method
 from ecgjax.models import resnet1d
@@ -42,13 +42,14 @@ def make_batches(config, process_index, process_count):
   patient = np.repeat(np.arange(20, dtype=np.int32), rng.integers(2, 5, 20))
   ecg = rng.normal(size=(len(patient), LENGTH, 8)).astype(np.float32)
   time = np.arange(len(patient), dtype=np.float32) * 40
-  index = patient_index.build_index(
-    patient, time, np.zeros(len(patient), np.uint64), config.longitudinal
+  options = patient_index.PatientOptions.from_group(
+    config.longitudinal, 'longitudinal'
   )
-  for rows, weight in patients.train_rows(
-    index, config, seed=1,
-    process_index=process_index, process_count=process_count,
-  ):  # fmt: skip
+  index = patient_index.build_index(
+    patient, time, np.zeros(len(patient), np.uint64), options
+  )
+  order = shuffle.Order(config.batch_size, 1, process_index, process_count)
+  for rows, weight in patients.train_rows(index, options, order):
     yield {
       'ecg': ecg[rows],
       'patient': patient[rows],

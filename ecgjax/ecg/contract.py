@@ -47,7 +47,11 @@ class InputContract:
   @classmethod
   def from_config(cls, config) -> 'InputContract':
     """Contract of `config.data` (rate, length, leads, normalisation)."""
-    data = config.data
+    return cls.from_data(config.data)
+
+  @classmethod
+  def from_data(cls, data) -> 'InputContract':
+    """The same, given `config.data` itself."""
     return cls(
       rate=float(data.rate),
       length=int(data.length),

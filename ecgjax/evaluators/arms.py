@@ -166,7 +166,7 @@ def errors_section(data, predictions: dict, arm: str) -> page.Section:
   """The most confident errors of an arm, drawn.
 
   Args:
-    data: `data.batches.run_data.Data`.
+    data: `data.batches.run_data.RunData`.
     predictions: what `compare` returned, of one seed.
     arm: which.
   """

@@ -78,7 +78,7 @@ def find_chains(choice: str, data) -> dict[str, list[str]]:
 
   Args:
     choice: `SOURCE`, or see `read_chains`.
-    data: `data.batches.run_data.Data`.
+    data: `data.batches.run_data.RunData`.
 
   Raises:
     ValueError: if there are not two chains to tell apart.

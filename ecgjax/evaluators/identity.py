@@ -60,7 +60,7 @@ def evaluate_identity(
   Args:
     features: 'trained' and 'untrained' -> split -> [N, D], or [S, N, D] for S
       training seeds.
-    data: `data.batches.run_data.Data`.
+    data: `data.batches.run_data.RunData`.
     gap_edges: limits of the strata of gaps, days.
     draws: number of bootstrap draws over patients.
 

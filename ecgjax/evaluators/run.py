@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ecgjax.data.batches.run_data import SPLITS, Data
+from ecgjax.data.batches.run_data import SPLITS, RunData
 from ecgjax.evaluators.arms import probe_scores
 from ecgjax.model import Model, Outputs, over_split
 
@@ -27,7 +27,7 @@ class Run:
   """
 
   models: Mapping[str, Model]
-  data: Data
+  data: RunData
   probed: Mapping[str, str]
   options: Mapping[str, object]
   recipe: str

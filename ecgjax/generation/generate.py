@@ -81,7 +81,9 @@ def generate(config, workdir) -> dict | None:
   if config.augment.manifest:
     manifest = splits.read_manifest(config.augment.manifest)
     records = manifest['record_ids']
-  folder = generate_for(config, run_data.open_data(config, records), workdir)
+  folder = generate_for(
+    config, run_data.open_data(config.data, records), workdir
+  )
   return extra.read_summary(folder)
 
 
@@ -90,8 +92,8 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
 
   Args:
     config: from `configs/augment.py`.
-    data: `data.batches.run_data.Data`; its labelled training records are the
-    parents.
+    data: `data.batches.run_data.RunData`; its labelled training records are
+      the parents.
     out_dir: work folder; `generated_ecgs/`, `gallery.html` and `generated.json`
       are written there. A finished one is left as it is.
 

@@ -5,10 +5,9 @@ parents come from, which their checkpoints prove by the fingerprint of their
 data.
 """
 
-import ml_collections
 import numpy as np
 
-from ecgjax.data.batches import stream
+from ecgjax.data.batches.split import arguments, fingerprint, open_split
 from ecgjax.data.store import labels
 from ecgjax.data.store.records import read_table
 from ecgjax.ecg import beats, leads
@@ -65,14 +64,14 @@ def _check_fold(where: str, model, data) -> None:
   """Refuses a model that has seen anything but training records of the run."""
   for records in (None, data.labelled['train'].record_ids):
     for keep_unlabelled in (True, False):
-      split = stream.open_split(
+      split = open_split(
         data.builder,
         'train',
-        model.config,
+        **arguments(model.config.data),
         records=records,
         keep_unlabelled=keep_unlabelled,
       )
-      if stream.fingerprint(split)['sha256'] == model.fingerprint:
+      if fingerprint(split)['sha256'] == model.fingerprint:
         return
   raise ValueError(
     f'{where} was trained on other records than the training split of '
@@ -110,7 +109,10 @@ def make_context(config, data, models):
   pool = parents.make_pool(
     table, labelled.record_ids[rows], label[rows], options.match
   )
-  ecg, whole, known = read_tracings(config, builder, pool)
+  contract = InputContract(
+    config.data.rate, config.data.length, leads.INDEPENDENT_LEADS
+  )
+  ecg, whole, known = read_tracings(contract, builder, pool)
   peaks = [
     beats.r_peaks(x, config.data.rate) if k else np.zeros(0)
     for x, k in zip(ecg, known)
@@ -146,33 +148,24 @@ def make_context(config, data, models):
   )  # fmt: skip
 
 
-def read_tracings(config, builder, pool: parents.Pool):
-  """Signals of the pool.
+def read_tracings(contract: InputContract, builder, pool: parents.Pool):
+  """Signals of the pool in the leads of a contract.
 
   Returns:
-    [N, L, 8] mV; [N] whether every sample was recorded; [N] whether all leads
+    [N, L, C] mV; [N] whether every sample was recorded; [N] whether all leads
     were (else the row is zero).
   """
-  fields = {
-    'rate': config.data.rate,
-    'length': config.data.length,
-    'leads': leads.INDEPENDENT_LEADS,
-  }
-  split = stream.open_split(
-    builder,
-    'train',
-    ml_collections.ConfigDict({'data': fields}),
-    records=pool.ids,
-    keep_unlabelled=True,
+  split = open_split(
+    builder, 'train', contract, records=pool.ids, keep_unlabelled=True
   )
   known = np.isin(pool.ids, split.record_ids)
   columns = split.columns
-  ecg = np.zeros((len(known), config.data.length, len(fields['leads'])), 'f4')
+  ecg = np.zeros((len(known), contract.length, len(contract.leads)), 'f4')
   ecg[known] = (
     split.read(0, len(split)) - columns['baseline'][:, None]
   ) / columns['gain'][:, None]
   whole = np.zeros(len(known), bool)
-  whole[known] = columns['valid_len'] == config.data.length
+  whole[known] = columns['valid_len'] == contract.length
   return ecg, whole, known
 
 
@@ -180,8 +173,12 @@ def prior_labels(prior, builder, pool: parents.Pool) -> np.ndarray | None:
   """Classes of the pool's records as the prior knows them, [N, C]."""
   if prior is None:
     return None
-  split = stream.open_split(
-    builder, 'train', prior.config, records=pool.ids, keep_unlabelled=True
+  split = open_split(
+    builder,
+    'train',
+    **arguments(prior.config.data),
+    records=pool.ids,
+    keep_unlabelled=True,
   )
   found = np.zeros((len(pool.ids), split.columns['label'].shape[1]), 'f4')
   found[np.isin(pool.ids, split.record_ids)] = split.columns['label']

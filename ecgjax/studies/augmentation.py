@@ -75,7 +75,7 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
       `method`, the arm under test; `seeds`; `shared_codec`; `oversample`;
       `mixup`) and `pretrain` (fields of the runs `codec` and `prior`, and
       `augment`).
-    data: `data.batches.run_data.Data`.
+    data: `data.batches.run_data.RunData`.
     workdir: of the study; folds, codecs and generated ECGs are in its `runs/`.
 
   Raises:
@@ -88,7 +88,7 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
   )
   config = config.copy_and_resolve_references()
   config.data.task = ','.join(classes)
-  data = run_data.open_data(config.lock())
+  data = run_data.open_data(config.lock().data)
   study.check_support(data.labelled['test'])
   arms = [arm for arm in ARMS if arm in options.arms]
   single = [arm for arm in arms if arm != BEST]

@@ -27,12 +27,12 @@ class Fold(NamedTuple):
 
   Attributes:
     seed: of the choice of records, and of everything made from them.
-    data: `run_data.Data` whose labelled training split is the fold.
+    data: `run_data.RunData` whose labelled training split is the fold.
     manifest: of its records.
   """
 
   seed: int
-  data: run_data.Data
+  data: run_data.RunData
   manifest: dict
 
 
@@ -77,9 +77,7 @@ def open_fold(config, data, runs: pathlib.Path, seed: int) -> Fold:
       seed=seed,
       positives=config.study.positives,
     )
-    train = stream.open_split(
-      data.builder, 'train', config, records=manifest['record_ids']
-    )
+    train = train.take(np.isin(ids, manifest['record_ids']))
   else:
     manifest = splits.manifest(ids, seed=seed)
   splits.write_manifest(manifest, runs / f'fold-seed{seed}.json')
@@ -90,13 +88,12 @@ def open_fold(config, data, runs: pathlib.Path, seed: int) -> Fold:
   return Fold(seed, data, manifest)
 
 
-def open_for(run, fold: Fold) -> run_data.Data:
+def open_for(run, fold: Fold) -> run_data.RunData:
   """The fold as another run sees it: its leads, labels and all its records."""
   ids = fold.manifest['record_ids']
-  data = run_data.open_data(run, ids)
-  train = stream.open_split(
-    data.builder, 'train', run, records=ids, keep_unlabelled=True
-  )
+  data = run_data.open_data(run.data, ids)
+  train = data.splits['train']
+  train = train.take(np.isin(train.record_ids, ids))
   return data._replace(splits=data.splits | {'train': train})
 
 
@@ -181,7 +178,7 @@ def fidelity_of(fold: Fold, encoder: pathlib.Path, run) -> dict:
   table = records.read_table(data.builder, 'train')
   train, train_rows = _real(model, data.labelled['train'])
   held_out, _ = _real(model, data.labelled['validation'])
-  (split,) = extra.open_extra(run, data)
+  (split,) = extra.open_extra(run.data, data)
   made = extra.read_table(run.data.extra[0])
   rows = _some(len(split))
   row_of = {

@@ -173,7 +173,7 @@ def judge_readers(config, scores, data) -> dict | None:
   Args:
     config: of the study; `study.readers_csv` is '' for none.
     scores: validation and test probabilities, each [S, N, K].
-    data: `run_data.Data`.
+    data: `run_data.RunData`.
   """
   if not config.study.readers_csv:
     return None

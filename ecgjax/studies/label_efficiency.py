@@ -19,7 +19,6 @@ import numpy as np
 from ecgjax import evaluate
 from ecgjax.config import to_json
 from ecgjax.config.option import SEED, Choice, Grid, Number
-from ecgjax.data.batches import stream
 from ecgjax.data.raw import ludb_waves
 from ecgjax.data.store import splits
 from ecgjax.evaluators.arms import compare, errors_section, probe_scores
@@ -82,7 +81,7 @@ def make(config, data, workdir: pathlib.Path) -> study_lib.Study:
       `ludb_dir`, on LUDB; `validation`: 'budget' counts the labels of
       validation, see `label_subsets`, 'full' gives all of them to every
       cell; `margin` of macro AUROC within which equality may be claimed.
-    data: `data.batches.run_data.Data`.
+    data: `data.batches.run_data.RunData`.
     workdir: of the study; pretrainings are kept in its `runs/`.
 
   Raises:
@@ -152,12 +151,7 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
     name: np.isin(data.labelled[name].record_ids, one['record_ids'])
     for name, one in chosen.items()
   }
-  subsets = {
-    name: stream.open_split(
-      data.builder, name, config, records=one['record_ids']
-    )
-    for name, one in chosen.items()
-  }
+  subsets = {name: data.labelled[name].take(rows[name]) for name in chosen}
   data = data._replace(labelled=data.labelled | subsets)
   scores = {}
   for arm, features in encoders.features.items():

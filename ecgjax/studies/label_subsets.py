@@ -58,7 +58,7 @@ def validation_manifest(study, data, seed: int, size: dict) -> dict:
 
   Args:
     study: `config.study`.
-    data: `run_data.Data`.
+    data: `run_data.RunData`.
     seed: of the order.
     size: argument of `splits.label_subset` for the training records.
 

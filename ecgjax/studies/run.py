@@ -43,14 +43,14 @@ def run_study(config, workdir) -> dict:
       'configs/study_label_efficiency.py'
     )
   check.check(config, 'study')
-  run_data.require_task(config)
+  run_data.require_task(config.data.task)
   module = resolve('studies', config.study.name)
   workdir_lib.check(config, workdir)
   finished = workdir_lib.read_results(workdir)
   if finished:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
-  study = module.make(config, run_data.open_data(config), workdir)
+  study = module.make(config, run_data.open_data(config.data), workdir)
   workdir_lib.create(config, workdir)
   folders = {name: workdir / 'runs' / name for name in study.cells}
   bar = tqdm.tqdm(folders.items(), desc='study', unit='cell', disable=None)

@@ -41,7 +41,7 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
     config: of the run, with `study`: `seeds`, `margin` of the equivalence test
       of macro AUROC, and, where checkpoints are judged on another data set too,
       `evaluation`, a config as of `configs/evaluate.py`.
-    data: `data.batches.run_data.Data`.
+    data: `data.batches.run_data.RunData`.
     workdir: of the study; `results.json` and, of the other data set,
       `eval_<dataset>.json` are written there.
 

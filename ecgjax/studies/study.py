@@ -116,7 +116,7 @@ def train_classifier(
 
   Args:
     config: of the study, a supervised one.
-    data: `data.batches.run_data.Data`; its labelled splits are used.
+    data: `data.batches.run_data.RunData`; its labelled splits are used.
     folder: of the cell; each training gets a folder in it and is resumed.
     arm: name of the trainings.
     seed: of the trainings.

@@ -10,6 +10,7 @@ import pytest
 
 from ecgjax.data.batches import extra, run_data, shuffle, stream
 from ecgjax.data.batches import on_device as on_device_lib
+from ecgjax.data.batches import split as split_lib
 from ecgjax.data.store import generated
 from tests.data import tiny_dataset
 
@@ -18,6 +19,7 @@ SPLIT_HASH = 'ab' * 32
 
 
 def make_config(**changes):
+  """`config.data` of the run."""
   data = {
     'rate': 100.0,
     'length': 40,
@@ -27,14 +29,7 @@ def make_config(**changes):
     'extra': (),
     'oversample': 0.0,
   }
-  return ml_collections.ConfigDict(
-    {
-      'data': data | changes,
-      'batch_size': BATCH,
-      'keep_remainder': False,
-      'seed': 1,
-    }
-  )
+  return ml_collections.ConfigDict(data | changes)
 
 
 def write_extra(
@@ -74,12 +69,13 @@ def builder(tmp_path_factory):
 
 
 def open_train(builder, streamed=False):
-  size = 5 * tiny_dataset.LENGTH * 24 if streamed else 1 << 30
-  return stream.open_split(builder, 'train', make_config(), window_bytes=size)
+  gib = 5 * tiny_dataset.LENGTH * 24 / 2**30 if streamed else 1.0
+  options = split_lib.arguments(make_config()) | {'window_gib': gib}
+  return split_lib.open_split(builder, 'train', **options)
 
 
 def make_data(builder, **changes):
-  """The part of `sources.Data` that `open_extra` looks at."""
+  """The part of `run_data.RunData` that `open_extra` looks at."""
   data = {
     'split_hash': SPLIT_HASH,
     'labelled': {'train': open_train(builder)},
@@ -93,10 +89,10 @@ def joined(request, builder, folder):
   return extra.join(open_train(builder, request.param == 'streamed'), part)
 
 
-def epoch(split, **options):
+def epoch(split):
   """The batches of one epoch, joined."""
   steps = shuffle.steps_per_epoch(len(split), BATCH)
-  batches = stream.train_batches(split, BATCH, seed=3, **options)
+  batches = stream.train_batches(split, shuffle.Order(BATCH, 3))
   batches = list(itertools.islice(batches, steps))
   return {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
 
@@ -126,13 +122,14 @@ def test_an_epoch_holds_every_row_once_whatever_reads_it(joined):
   assert len(children) >= NUM_EXTRA - 1
   assert (np.ptp(children, axis=(1, 2)) == 0).all()
   arrays = on_device_lib.load(joined)
-  batches = on_device_lib.train_batches(joined, arrays, BATCH, seed=3)
-  whole = stream.train_batches(joined, BATCH, seed=3)
+  order = shuffle.Order(BATCH, 3)
+  batches = on_device_lib.train_batches(joined, arrays, order)
+  whole = stream.train_batches(joined, order)
   halves = [
-    stream.train_batches(joined, 10, seed=3, process_index=h, process_count=2)
-    for h in range(2)
+    stream.train_batches(joined, shuffle.Order(10, 3, host, 2))
+    for host in range(2)
   ]
-  together = stream.train_batches(joined, 10, seed=3)
+  together = stream.train_batches(joined, shuffle.Order(10, 3))
   for _ in range(3):
     ours, theirs = next(whole), next(batches)
     for name in ours:
@@ -142,7 +139,7 @@ def test_an_epoch_holds_every_row_once_whatever_reads_it(joined):
 
 
 def test_the_fingerprint_covers_generated_ecgs(builder, joined):
-  digest = lambda split: stream.fingerprint(split)['sha256']
+  digest = lambda split: split_lib.fingerprint(split)['sha256']
   assert digest(joined) != digest(open_train(builder))
 
 
@@ -184,9 +181,10 @@ def test_repeats_bring_rare_classes_to_the_share():
 def test_repeated_rows_are_a_pure_function_of_seed_and_epoch():
   position, window = np.arange(6) * 2, np.array([0, 0, 0, 1, 1, 1])
   repeats = np.array([1, 3, 1, 1, 1, 5])
-  rows = lambda **options: shuffle.train_rows(
-    position, window, 4, 7, repeats=repeats, **options
-  )
+  rows = lambda start_step=0, **options: shuffle.train_rows(
+    position, window, shuffle.Order(4, 7, repeats=repeats, **options),
+    start_step,
+  )  # fmt: skip
   first, second = itertools.islice(rows(), 2)
   assert first.shape == (3, 4)
   assert np.bincount(first.ravel()).tolist() == repeats.tolist()
@@ -198,17 +196,19 @@ def test_repeated_rows_are_a_pure_function_of_seed_and_epoch():
   # Copies are shuffled within their window, not read one after another.
   last = first.ravel()[np.isin(first.ravel(), (3, 4, 5))]
   assert np.diff(np.flatnonzero(last == 5)).max() > 1
-  plain = shuffle.train_rows(position, window, 2, 7)
-  ones = shuffle.train_rows(position, window, 2, 7, repeats=np.ones(6, int))
+  order = shuffle.Order(2, 7)
+  plain = shuffle.train_rows(position, window, order)
+  order = order._replace(repeats=np.ones(6, int))
+  ones = shuffle.train_rows(position, window, order)
   np.testing.assert_array_equal(next(plain), next(ones))
 
 
 def test_generated_and_repeated_records_buy_no_updates(builder, joined):
   real = open_train(builder)
-  config = make_config(oversample=0.6)
+  order = shuffle.Order(BATCH, 1)
   for on_device in (False, True):
     batches = run_data.make_batches(
-      config, joined, real, real=real, on_device=on_device
+      joined, real, order, oversample=0.6, real=real, on_device=on_device
     )
     assert batches.steps_per_epoch == NUM_TRAIN // BATCH
     label = joined.columns['label'] * joined.columns['label_mask']
@@ -220,4 +220,4 @@ def test_generated_and_repeated_records_buy_no_updates(builder, joined):
     assert counts.sum() == repeats.sum() // BATCH * BATCH
     assert (counts <= repeats[np.argsort(joined.columns['record'])]).all()
   with pytest.raises(ValueError, match='oversample is 1.5; it is a share'):
-    run_data.make_batches(make_config(oversample=1.5), joined, real)
+    run_data.make_batches(joined, real, order, oversample=1.5)

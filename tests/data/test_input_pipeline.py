@@ -3,12 +3,12 @@
 import itertools
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 
 from ecgjax.data.batches import on_device as on_device_lib
 from ecgjax.data.batches import shuffle, stream
+from ecgjax.data.batches import split as split_lib
 from ecgjax.data.store import records as records_lib
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract, to_model_input
@@ -16,18 +16,18 @@ from tests.data import tiny_dataset
 
 NUM_TRAIN = 43
 # Windows of at least one shard: the training split is streamed in five.
-STREAMED = 9 * tiny_dataset.LENGTH * 12 * 2
+STREAMED = 9 * tiny_dataset.LENGTH * 12 * 2 / 2**30  # GiB
 
 
-def make_config(**changes):
-  data = {
-    'rate': 100.0,
-    'length': 40,
-    'leads': ('V2', 'II', 'aVR'),
-    'normalisation': 'record',
-    'task': 'all',
-  }
-  return ml_collections.ConfigDict({'data': data | changes})
+def make_contract(**changes):
+  fields = {'rate': 100.0, 'length': 40, 'leads': ('V2', 'II', 'aVR')}
+  return InputContract(**fields | {'normalisation': 'record'} | changes)
+
+
+def open_split(builder, task='all', **options):
+  return split_lib.open_split(
+    builder, 'train', make_contract(), task, **options
+  )
 
 
 @pytest.fixture(scope='module')
@@ -51,8 +51,8 @@ def builder(examples, tmp_path_factory):
 
 @pytest.fixture(scope='module', params=['kept', 'streamed'])
 def split(request, builder):
-  size = STREAMED if request.param == 'streamed' else 1 << 30
-  split = stream.open_split(builder, 'train', make_config(), window_bytes=size)
+  size = STREAMED if request.param == 'streamed' else 1.0
+  split = open_split(builder, window_gib=size)
   assert split.kept == (request.param == 'kept')
   assert len(np.unique(split.window)) == (1 if split.kept else 5)
   return split
@@ -97,10 +97,10 @@ def check_row(batch, i, example):
 
 
 def test_values_and_types_of_a_training_epoch(split, examples):
-  steps = stream.steps_per_epoch(split, 8)
+  steps = shuffle.steps_per_epoch(len(split), 8)
   assert (len(split), steps) == (41, 5)
   seen = []
-  for batch in take(stream.train_batches(split, 8, seed=0), steps):
+  for batch in take(stream.train_batches(split, shuffle.Order(8, 0)), steps):
     for name, dtype in {
       'ecg': np.int16, 'gain': np.float32, 'baseline': np.float32,
       'valid_start': np.int32, 'valid_len': np.int32, 'record': np.int32,
@@ -117,76 +117,69 @@ def test_values_and_types_of_a_training_epoch(split, examples):
 
 
 def test_order_depends_on_seed_and_epoch_only(split):
-  epochs = records(take(stream.train_batches(split, 8, seed=3), 15))
-  again = records(take(stream.train_batches(split, 8, seed=3), 15))
-  other = records(take(stream.train_batches(split, 8, seed=4), 5))
+  epochs = records(take(stream.train_batches(split, shuffle.Order(8, 3)), 15))
+  again = records(take(stream.train_batches(split, shuffle.Order(8, 3)), 15))
+  other = records(take(stream.train_batches(split, shuffle.Order(8, 4)), 5))
   assert epochs == again
   assert epochs[:5] != epochs[5:10] != epochs[10:]
   assert epochs[:5] != other
 
 
 def test_remainder_of_an_epoch_is_a_smaller_batch(split):
-  options = {'seed': 3, 'keep_remainder': True}
-  steps = stream.steps_per_epoch(split, 9, keep_remainder=True)
-  assert steps == 5 == stream.steps_per_epoch(split, 9) + 1
+  order = shuffle.Order(9, 3, keep_remainder=True)
+  steps = shuffle.steps_per_epoch(len(split), 9, keep_remainder=True)
+  assert steps == 5 == shuffle.steps_per_epoch(len(split), 9) + 1
   # 41 rows: one of them alone has no variance.
-  assert stream.steps_per_epoch(split, 8, keep_remainder=True) == 5
-  whole = take(stream.train_batches(split, 9, **options), 11)
+  assert shuffle.steps_per_epoch(len(split), 8, keep_remainder=True) == 5
+  whole = take(stream.train_batches(split, order), 11)
   assert [len(batch['record']) for batch in whole] == [9, 9, 9, 9, 5] * 2 + [9]
   for epoch in (whole[:5], whole[5:10]):
     assert len(set(sum(records(epoch), []))) == 41
-  dropped = take(stream.train_batches(split, 9, seed=3), 8)
+  dropped = take(stream.train_batches(split, shuffle.Order(9, 3)), 8)
   assert_same(whole[:4] + whole[5:9], dropped)
   for start in (3, 4, 5, 9):
-    resumed = stream.train_batches(split, 9, start_step=start, **options)
+    resumed = stream.train_batches(split, order, start)
     assert_same(take(resumed, 11 - start), whole[start:])
   arrays = on_device_lib.load(split)
-  on_device = on_device_lib.train_batches(split, arrays, 9, **options)
+  on_device = on_device_lib.train_batches(split, arrays, order)
   assert_same(take(on_device, 11), whole)
   with pytest.raises(ValueError, match='keep_remainder needs one process'):
-    stream.train_batches(split, 8, process_count=2, **options)
+    stream.train_batches(split, order._replace(process_count=2))
 
 
 def test_single_label_records_have_exactly_one(builder):
-  config = make_config()
-  config.data.single_label = True
-  split = stream.open_split(builder, 'train', config)
+  split = open_split(builder, single_label=True)
   count = split.columns['label'].sum(axis=1)
   assert (count == 1).all()
-  everything = stream.open_split(builder, 'train', make_config())
+  everything = open_split(builder)
   labels = everything.columns['label'].sum(axis=1)
   assert split.dropped['no label'] == (labels == 0).sum() > 0
   assert split.dropped['several labels'] == (labels > 1).sum() > 0
 
 
 def test_windows_are_as_large_as_the_config_says(builder):
-  def windows(**data):
-    config = make_config()
-    config.data.update(data)
-    split = stream.open_split(builder, 'train', config)
-    return len(np.unique(split.window))
+  def windows(**options):
+    return len(np.unique(open_split(builder, **options).window))
 
   assert windows() == 1
-  assert windows(window_gib=STREAMED / 2**30) == 5
+  assert windows(window_gib=STREAMED) == 5
   with pytest.raises(ValueError, match='window_gib is 0; it must be above 0'):
     windows(window_gib=0.0)
 
 
 def test_resume_skips_to_the_step(split):
-  whole = take(stream.train_batches(split, 8, seed=1), 14)
+  whole = take(stream.train_batches(split, shuffle.Order(8, 1)), 14)
   for start in (4, 5, 13):
-    rest = stream.train_batches(split, 8, seed=1, start_step=start)
+    rest = stream.train_batches(split, shuffle.Order(8, 1), start)
     assert_same(take(rest, 14 - start), whole[start:])
 
 
 def test_hosts_together_read_the_batches_of_one(split):
   hosts = 4
-  whole = take(stream.train_batches(split, 8, seed=1), 11)
+  whole = take(stream.train_batches(split, shuffle.Order(8, 1)), 11)
   parts = [
     take(
-      stream.train_batches(
-        split, 8, seed=1, process_index=host, process_count=hosts
-      ),
+      stream.train_batches(split, shuffle.Order(8, 1, host, hosts)),
       11,
     )
     for host in range(hosts)
@@ -224,10 +217,9 @@ def test_resident_batches_are_the_same_bits(split):
   arrays = on_device_lib.load(split)
   assert arrays['ecg'].dtype == np.int16
   for start in (0, 7):
-    found = on_device_lib.train_batches(
-      split, arrays, 8, seed=2, start_step=start
-    )
-    expected = stream.train_batches(split, 8, seed=2, start_step=start)
+    order = shuffle.Order(8, 2)
+    found = on_device_lib.train_batches(split, arrays, order, start)
+    expected = stream.train_batches(split, order, start)
     found = take(found, 8)
     assert all(isinstance(x, jax.Array) for x in found[0].values())
     assert_same(found, take(expected, 8))
@@ -250,9 +242,7 @@ def test_any_rows_in_any_order(split, examples):
 
 
 def test_windows_stay_together_and_are_shuffled(builder):
-  split = stream.open_split(
-    builder, 'train', make_config(), window_bytes=STREAMED
-  )
+  split = open_split(builder, window_gib=STREAMED)
   firsts = set()
   for epoch in range(20):
     rows = shuffle.epoch_order(split.position, split.window, 0, epoch)
@@ -303,41 +293,54 @@ def test_order_is_the_same_on_every_machine():
 
 def test_subset_of_records(builder, examples):
   chosen = {'r003', 'r017', 'r040', 'r041'}
-  for window_bytes in (1 << 30, STREAMED):
-    split = stream.open_split(
-      builder, 'train', make_config(), records=chosen, window_bytes=window_bytes
-    )
+  for window_gib in (1.0, STREAMED):
+    split = open_split(builder, records=chosen, window_gib=window_gib)
     assert split.record_ids.tolist() == sorted(chosen)
     assert split.dropped['not in subset'] == NUM_TRAIN - 4
-    batches = take(stream.train_batches(split, 2, seed=0), 4)
+    batches = take(stream.train_batches(split, shuffle.Order(2, 0)), 4)
     assert sorted(sum(records(batches[:2]), [])) == [3, 17, 40, 41]
     for batch in batches:
       for i, record in enumerate(batch['record']):
         check_row(batch, i, examples[record])
   with pytest.raises(ValueError, match="1 records of .* first is 'r999'"):
-    stream.open_split(builder, 'train', make_config(), records={'r999'})
+    open_split(builder, records={'r999'})
+
+
+def test_records_are_taken_from_an_open_split(builder):
+  """As if they had been chosen when it was opened: rows, windows, signals."""
+  chosen = [f'r{i:03d}' for i in range(2, NUM_TRAIN, 3)]
+  for gib in (1.0, STREAMED):
+    whole = open_split(builder, window_gib=gib)
+    rows = np.isin(whole.record_ids, chosen)
+    taken, opened = (
+      whole.take(rows),
+      open_split(builder, records=whole.record_ids[rows], window_gib=gib),
+    )
+    assert split_lib.fingerprint(taken) == split_lib.fingerprint(opened)
+    assert taken.kept == opened.kept
+    for name in ('position', 'window', 'times', 'record_ids'):
+      np.testing.assert_array_equal(getattr(taken, name), getattr(opened, name))
+    np.testing.assert_array_equal(taken.times, taken.columns['record'])
+    assert_same(*(list(stream.eval_batches(x, 4)) for x in (taken, opened)))
+  with pytest.raises(ValueError, match=r'no usable train record .*subset: 41'):
+    whole.take(np.zeros(41, bool))
 
 
 def test_pretraining_keeps_records_without_labels(builder):
-  config = make_config()
-  supervised = stream.open_split(builder, 'train', config)
-  pretraining = stream.open_split(
-    builder, 'train', config, keep_unlabelled=True
-  )
+  supervised = open_split(builder)
+  pretraining = open_split(builder, keep_unlabelled=True)
   assert set(pretraining.record_ids) - set(supervised.record_ids) == {'r007'}
   assert supervised.dropped['not annotated for the task'] == 1
   assert pretraining.dropped == {'missing lead': 1}
   assert supervised.class_names == tiny_dataset.LABEL_NAMES
-  config.data.single_label = True
-  single = stream.open_split(builder, 'train', config)
+  single = open_split(builder, single_label=True)
   assert (single.columns['label'].sum(axis=1) <= 1).all()
   assert single.dropped['several labels'] == 7  # odd multiples of 3
 
 
 def test_without_a_task_there_is_no_label(builder):
-  config = make_config(task='')
-  split = stream.open_split(builder, 'train', config)
-  (batch,) = take(stream.train_batches(split, 4, seed=0), 1)
+  split = open_split(builder, task='')
+  (batch,) = take(stream.train_batches(split, shuffle.Order(4, 0)), 1)
   assert 'label' not in batch and split.class_names == ()
 
 
@@ -352,8 +355,7 @@ def test_task_that_only_labelled_records_belong_to(tmp_path):
   builder = tiny_dataset.write(
     tmp_path / 'tiny' / '1.0.0', {'train': rows}, label_names=names
   )
-  config = make_config(task='superclass')
-  split = stream.open_split(builder, 'train', config)
+  split = open_split(builder, task='superclass')
   assert split.dropped['no label of the task'] == 2
   assert split.class_names == ('NORM', 'MI', 'STTC', 'CD', 'HYP')
   (batch,) = stream.eval_batches(split, 4)
@@ -362,8 +364,7 @@ def test_task_that_only_labelled_records_belong_to(tmp_path):
 
 def test_batch_fits_the_input_contract(split):
   batch = next(stream.eval_batches(split, 4))
-  contract = InputContract.from_config(make_config())
-  ecg = np.asarray(to_model_input(batch, contract)['ecg'])
+  ecg = np.asarray(to_model_input(batch, make_contract())['ecg'])
   millivolts = (batch['ecg'] - batch['baseline'][:, None]) / batch['gain'][
     :, None
   ]
@@ -375,12 +376,9 @@ def test_batch_fits_the_input_contract(split):
 
 
 def test_fingerprint_changes_with_the_data_only(builder, examples, tmp_path):
-  config = make_config()
 
   def fingerprint(builder, **options):
-    return stream.fingerprint(
-      stream.open_split(builder, 'train', config, **options)
-    )
+    return split_lib.fingerprint(open_split(builder, **options))
 
   found = fingerprint(builder)
   assert found['num_examples'] == 41 and len(found['sha256']) == 64
@@ -388,7 +386,7 @@ def test_fingerprint_changes_with_the_data_only(builder, examples, tmp_path):
     tmp_path / 'tiny' / '1.0.0', {'train': examples}, num_shards=2
   )
   assert fingerprint(moved) == found
-  assert fingerprint(builder, window_bytes=STREAMED) == found
+  assert fingerprint(builder, window_gib=STREAMED) == found
   assert fingerprint(builder, records={'r001'}) != found
   changed = [dict(example) for example in examples]
   changed[20] = tiny_dataset.make_example(
@@ -413,16 +411,18 @@ def test_fingerprint_changes_with_the_data_only(builder, examples, tmp_path):
   ],
 )
 def test_what_does_not_fit_is_refused(builder, changes, message):
+  changes = dict(changes)
+  task = changes.pop('task', 'all')
   with pytest.raises(ValueError, match=message) as error:
-    stream.open_split(builder, 'train', make_config(**changes))
+    split_lib.open_split(builder, 'train', make_contract(**changes), task)
   assert '\n' not in str(error.value)
 
 
 def test_batch_sizes_that_do_not_fit(split):
   with pytest.raises(ValueError, match='has 41 usable records'):
-    stream.train_batches(split, 42, seed=0)
+    stream.train_batches(split, shuffle.Order(42, 0))
   with pytest.raises(ValueError, match='multiple of the number of processes'):
-    stream.train_batches(split, 9, seed=0, process_count=2)
+    stream.train_batches(split, shuffle.Order(9, 0, 0, 2))
   with pytest.raises(ValueError, match='batch_size is 0'):
     stream.eval_batches(split, 0)
 
@@ -430,12 +430,10 @@ def test_batch_sizes_that_do_not_fit(split):
 def test_shard_damaged_during_training_is_named(examples, tmp_path):
   directory = tmp_path / 'tiny' / '1.0.0'
   builder = tiny_dataset.write(directory, {'train': examples}, num_shards=5)
-  split = stream.open_split(
-    builder, 'train', make_config(), window_bytes=STREAMED
-  )
+  split = open_split(builder, window_gib=STREAMED)
   path = sorted(directory.glob('*tfrecord*'))[3]
   data = bytearray(path.read_bytes())
   data[2000] ^= 4
   path.write_bytes(data)
   with pytest.raises(records_lib.CorruptShard, match=path.name):
-    take(stream.train_batches(split, 8, seed=0), 5)
+    take(stream.train_batches(split, shuffle.Order(8, 0)), 5)

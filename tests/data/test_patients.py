@@ -4,22 +4,21 @@ import itertools
 import pathlib
 import time
 
-import ml_collections
 import numpy as np
 import pytest
 
 from configs import longitudinal as longitudinal_config
-from ecgjax.data.batches import patient_index, patients, stream
+from ecgjax.data.batches import patient_index, patients, shuffle
+from ecgjax.data.batches.patient_index import PatientOptions
+from ecgjax.data.batches.split import open_split
 from ecgjax.data.store import random_access, records
+from ecgjax.ecg.contract import InputContract
 from tests.data import tiny_dataset
 
 
-def make_config(batch_size=16, **options):
-  config = longitudinal_config.get_config('dataset=ptbxl')
-  config = config.copy_and_resolve_references()
-  config.batch_size = batch_size
-  config.longitudinal.update(options)
-  return config
+def make_options(**options):
+  group = longitudinal_config.get_config('dataset=ptbxl').longitudinal
+  return PatientOptions.from_group(group, 'longitudinal')._replace(**options)
 
 
 def skewed(num_patients=120, seed=0, largest=40):
@@ -33,28 +32,28 @@ def skewed(num_patients=120, seed=0, largest=40):
   return patient, days
 
 
-def make_index(patient, days, config, content=None):
+def make_index(patient, days, options, content=None):
   if content is None:
     content = np.zeros(len(patient), np.uint64)
   return patient_index.build_index(
-    np.asarray(patient), np.asarray(days), content, config.longitudinal
+    np.asarray(patient), np.asarray(days), content, options
   )
 
 
-def take(index, config, steps, **options):
-  """Rows [steps, b] and weights [steps, b] of some batches."""
-  options = {'seed': 0} | options
-  plan = patients.train_rows(index, config, **options)
+def take(index, options, size, steps, start_step=0, **order):
+  """Rows [steps, b] and weights [steps, b] of some batches of `size` rows."""
+  order = shuffle.Order(**{'batch_size': size, 'seed': 0} | order)
+  plan = patients.train_rows(index, options, order, start_step)
   return map(np.stack, zip(*itertools.islice(plan, steps)))
 
 
 def test_every_patient_once_an_epoch_and_never_twice_in_a_batch():
   patient, days = skewed()
-  config = make_config()
-  index = make_index(patient, days, config)
-  steps = patients.num_batches(index, config)
+  options = make_options()
+  index = make_index(patient, days, options)
+  steps = patients.num_batches(index, options, 16)
   assert steps == 120 // 8
-  rows, weights = take(index, config, 20 * steps)
+  rows, weights = take(index, options, 16, 20 * steps)
   who = patient[rows].reshape(20 * steps, 8, 2)
   assert (who[:, :, 0] == who[:, :, 1]).all()  # two ECGs of one patient
   assert (np.diff(np.sort(who[:, :, 0])) > 0).all()
@@ -72,23 +71,23 @@ def test_every_patient_once_an_epoch_and_never_twice_in_a_batch():
 
 def test_pure_function_of_seed_epoch_step_and_process():
   patient, days = skewed()
-  config = make_config()
-  index = make_index(patient, days, config)
-  rows, _ = take(index, config, 40)
+  options = make_options()
+  index = make_index(patient, days, options)
+  rows, _ = take(index, options, 16, 40)
   for start in (1, 14, 15, 29):  # 15 steps an epoch
-    again, _ = take(index, config, 40 - start, start_step=start)
+    again, _ = take(index, options, 16, 40 - start, start_step=start)
     np.testing.assert_array_equal(again, rows[start:])
   hosts = [
-    next(take(index, config, 40, process_index=h, process_count=4))
+    next(take(index, options, 16, 40, process_index=h, process_count=4))
     for h in range(4)
   ]
   np.testing.assert_array_equal(np.concatenate(hosts, axis=1), rows)
-  other, _ = take(index, config, 40, seed=1)
+  other, _ = take(index, options, 16, 40, seed=1)
   assert (other != rows).mean() > 0.9
   # The order of the records in storage does not matter.
   order = np.random.default_rng(5).permutation(len(patient))
-  index = make_index(patient[order], days[order], config)
-  moved, _ = take(index, config, 40)
+  index = make_index(patient[order], days[order], options)
+  moved, _ = take(index, options, 16, 40)
   np.testing.assert_array_equal(patient[order][moved], patient[rows])
   np.testing.assert_array_equal(days[order][moved], days[rows])
 
@@ -97,9 +96,9 @@ def test_choice_does_not_depend_on_the_batch():
   patient, days = skewed()
   chosen = []
   for size in (16, 48):
-    config = make_config(size)
-    index = make_index(patient, days, config)
-    rows, _ = take(index, config, 240 // size)
+    options = make_options()
+    index = make_index(patient, days, options)
+    rows, _ = take(index, options, size, 240 // size)
     chosen.append({patient[a]: (a, b) for a, b in rows.reshape(-1, 2)})
   common = chosen[0].keys() & chosen[1].keys()
   assert len(common) > 100
@@ -107,9 +106,9 @@ def test_choice_does_not_depend_on_the_batch():
 
 
 def test_records_are_chosen_evenly():
-  config = make_config(2, min_gap=0.0)
-  index = make_index([7] * 5, [0, 1, 2, 3, 4], config)
-  rows, _ = take(index, config, 2000)
+  options = make_options(min_gap=0.0)
+  index = make_index([7] * 5, [0, 1, 2, 3, 4], options)
+  rows, _ = take(index, options, 2, 2000)
   pairs, counts = np.unique(np.sort(rows), axis=0, return_counts=True)
   assert len(pairs) == 10 and counts.min() > 140 and counts.max() < 260
 
@@ -121,12 +120,12 @@ def excess(gap, low, high):
 @pytest.mark.parametrize('bounds', [(1, 0), (30, 0), (0, 20), (50, 90)])
 def test_gap_bounds_against_brute_force(bounds):
   patient, days = skewed(seed=1)
-  config = make_config(240, min_gap=float(bounds[0]), max_gap=float(bounds[1]))
+  options = make_options(min_gap=float(bounds[0]), max_gap=float(bounds[1]))
   low, high = bounds[0], bounds[1] or np.inf
-  index = make_index(patient, days, config)
+  index = make_index(patient, days, options)
   outside = 0
   for epoch in range(5):
-    plan = patients.plan_epoch(index, 120, config.longitudinal, 0, epoch)
+    plan = patients.plan_epoch(index, 120, options, 0, epoch)
     for a, b in plan.rows:
       times = days[patient == patient[a]].astype(float)
       if len(times) == 1:
@@ -150,11 +149,11 @@ def test_quota_of_strata():
   """Patients with every gap get the strata that were asked for."""
   times = np.array([0.0, 5, 9, 200, 210, 900, 1200, 1600])
   patient = np.repeat(np.arange(500), len(times))
-  config = make_config(1000, gap_quota=(0.5, 0.3, 0.2))
-  index = make_index(patient, np.tile(times, 500), config)
+  options = make_options(gap_quota=(0.5, 0.3, 0.2))
+  index = make_index(patient, np.tile(times, 500), options)
   counts = np.zeros(4)
   for epoch in range(4):
-    plan = patients.plan_epoch(index, 500, config.longitudinal, 0, epoch)
+    plan = patients.plan_epoch(index, 500, options, 0, epoch)
     counts += list(plan.report['pairs_by_gap'].values())
     assert not plan.report['pairs_out_of_bounds']
   assert counts[0] == 0
@@ -165,9 +164,9 @@ def test_same_day_and_equal_signals():
   patient = [1, 1, 1, 2, 2, 3, 3, 3]
   days = [0, 0.5, 300, 0, 0.2, 0, 100, 200]
   content = np.uint64([1, 2, 3, 4, 5, 6, 6, 6])
-  config = make_config(6)
-  index = make_index(patient, days, config, content)
-  plan = patients.plan_epoch(index, 3, config.longitudinal, 0, 0)
+  options = make_options()
+  index = make_index(patient, days, options, content)
+  plan = patients.plan_epoch(index, 3, options, 0, 0)
   pairs = {tuple(sorted(pair)) for pair in plan.rows.tolist()}
   assert pairs in [{(0, 2), (3, 4), (5, 5)}, {(1, 2), (3, 4), (5, 5)}]
   assert plan.report == {
@@ -186,22 +185,22 @@ def test_same_day_and_equal_signals():
 
 
 def test_unknown_dates():
-  config = make_config(2)
-  index = make_index([1, 1, 1], [-1, 0, 40], config)
-  rows, _ = take(index, config, 30)
+  options = make_options()
+  index = make_index([1, 1, 1], [-1, 0, 40], options)
+  rows, _ = take(index, options, 2, 30)
   assert set(rows.ravel()) == {1, 2}  # a known gap is preferred
-  index = make_index([1, 1, 1], [-1, -1, -1], config)
-  rows, _ = take(index, config, 60)
+  index = make_index([1, 1, 1], [-1, -1, -1], options)
+  rows, _ = take(index, options, 2, 60)
   assert set(rows.ravel()) == {0, 1, 2}
   assert (rows[:, 0] != rows[:, 1]).all()
-  report = patients.plan_epoch(index, 1, config.longitudinal, 0, 0).report
+  report = patients.plan_epoch(index, 1, options, 0, 0).report
   assert report['pairs_of_unknown_gap'] == report['pairs_out_of_bounds'] == 1
 
 
 def test_more_views_than_ecgs():
-  config = make_config(9, ecgs_per_patient=3)
-  index = make_index([1, 2, 2, 3, 3, 3, 3], [0, 0, 9, 0, 2, 4, 6], config)
-  rows, _ = take(index, config, 20)
+  options = make_options(ecgs_per_patient=3)
+  index = make_index([1, 2, 2, 3, 3, 3, 3], [0, 0, 9, 0, 2, 4, 6], options)
+  rows, _ = take(index, options, 9, 20)
   for batch in rows.reshape(20, 3, 3):
     for three in batch:
       expected = {0: 1, 1: 2, 2: 2}.get(three[0], 3)
@@ -213,25 +212,23 @@ def test_more_views_than_ecgs():
   [('augment', 3, 0.25), ('negatives_only', 3, 0.0), ('drop', 1, None)],
 )
 def test_singletons(policy, num_patients, weight):
-  config = make_config(
-    2 * num_patients, singletons=policy, singleton_weight=0.25
-  )
-  index = make_index([1, 2, 2, 3], [0, 0, 9, 0], config)
-  (rows,), (weights,) = take(index, config, 1)
+  options = make_options(singletons=policy, singleton_weight=0.25)
+  index = make_index([1, 2, 2, 3], [0, 0, 9, 0], options)
+  (rows,), (weights,) = take(index, options, 2 * num_patients, 1)
   assert len(rows) == 2 * num_patients
   by_row = dict(zip(rows.tolist(), weights.tolist()))
   assert by_row[1] == by_row[2] == 1
   assert by_row.get(0) == by_row.get(3) == weight
-  report = patients.plan_epoch(index, 1, config.longitudinal, 0, 0).report
+  report = patients.plan_epoch(index, 1, options, 0, 0).report
   assert report['singletons'] == 2
   assert report['singletons_dropped'] == (2 if policy == 'drop' else 0)
 
 
 def test_one_ecg_per_patient():
   """For views of one ECG: nobody has a partner, and everybody counts."""
-  config = make_config(3, ecgs_per_patient=1, singletons='drop')
-  index = make_index([1, 2, 2, 3], [0, 0, 9, 0], config)
-  rows, weights = take(index, config, 40)
+  options = make_options(ecgs_per_patient=1, singletons='drop')
+  index = make_index([1, 2, 2, 3], [0, 0, 9, 0], options)
+  rows, weights = take(index, options, 3, 40)
   assert (weights == 1).all() and set(rows.ravel()) == {0, 1, 2, 3}
 
 
@@ -248,23 +245,21 @@ def test_one_ecg_per_patient():
 )
 def test_bad_options(options, message):
   with pytest.raises(ValueError, match=message):
-    make_index([1, 1], [0, 5], make_config(**options))
+    make_index([1, 1], [0, 5], make_options(**options))
 
 
 def test_bad_sizes():
-  config = make_config(4)
-  index = make_index([1, 1], [0, 5], config)
+  options = make_options()
+  index = make_index([1, 1], [0, 5], options)
   with pytest.raises(ValueError, match='at most 2'):
-    next(patients.train_rows(index, config, seed=0))
-  config.batch_size = 3
+    next(patients.train_rows(index, options, shuffle.Order(4, 0)))
   with pytest.raises(ValueError, match='multiple'):
-    patients.num_batches(index, config)
-  config.batch_size = 2
+    patients.num_batches(index, options, 3)
   with pytest.raises(ValueError, match='2 processes'):
-    patients.train_rows(index, config, seed=0, process_count=2)
-  config.longitudinal.singletons = 'drop'
+    patients.train_rows(index, options, shuffle.Order(2, 0, 0, 2))
+  options = options._replace(singletons='drop')
   with pytest.raises(ValueError, match='none of 2 patients'):
-    make_index([1, 2], [0, 0], config)
+    make_index([1, 2], [0, 0], options)
 
 
 def test_content_keys():
@@ -290,18 +285,15 @@ def tiny(tmp_path_factory):
 
 
 def open_tiny(tiny, split='train', **options):
-  data = {'rate': 100, 'length': 40, 'leads': ('V1', 'I', 'aVF')}
-  return stream.open_split(
-    tiny, split, ml_collections.ConfigDict({'data': data}),
-    keep_unlabelled=True, **options,
-  )  # fmt: skip
+  contract = InputContract(100.0, 40, ('V1', 'I', 'aVF'))
+  return open_split(tiny, split, contract, keep_unlabelled=True, **options)
 
 
 def test_batches(tiny):
-  config = make_config(16)
+  options = make_options()
   split = open_tiny(tiny)
-  found = patients.train_batches(split, config, seed=3)
-  assert patients.steps_per_epoch(split, config) == 20 // 8
+  found = patients.train_batches(split, options, shuffle.Order(16, 3))
+  assert patients.steps_per_epoch(split, options, 16) == 20 // 8
   for batch in itertools.islice(found, 4):
     for i, record in enumerate(batch['record']):
       stored = tiny_dataset.make_example(int(record))
@@ -316,11 +308,11 @@ def test_batches(tiny):
 
 def test_random_access_reads_the_same(tiny):
   """A split too large to be kept gives the same batches."""
-  config = make_config(8)
-  kept, large = open_tiny(tiny), open_tiny(tiny, window_bytes=1)
+  options = make_options()
+  kept, large = open_tiny(tiny), open_tiny(tiny, window_gib=2**-30)
   assert kept.kept and not large.kept
   ways = [
-    patients.train_batches(split, config, seed=0, start_step=3)
+    patients.train_batches(split, options, shuffle.Order(8, 0), 3)
     for split in (kept, large)
   ]
   for one, other in itertools.islice(zip(*ways), 6):
@@ -331,7 +323,7 @@ def test_random_access_reads_the_same(tiny):
 
 
 def test_random_access_refuses_damaged_shards(tiny, tmp_path):
-  split = open_tiny(tiny, window_bytes=1)
+  split = open_tiny(tiny, window_gib=2**-30)
   content = pathlib.Path(split.shards[0][0]).read_bytes()
   damaged = {
     'empty': b'',
@@ -351,12 +343,12 @@ def test_random_access_refuses_damaged_shards(tiny, tmp_path):
 def test_eval_batches_are_fixed(tiny):
   split = open_tiny(tiny, 'validation')
   first, second = (
-    list(patients.eval_batches(split, make_config(size))) for size in (8, 8)
+    list(patients.eval_batches(split, make_options(), 8)) for _ in range(2)
   )
   assert len(first) == 2
   for one, other in zip(first, second):
     np.testing.assert_array_equal(one['record'], other['record'])
-  (all_of_it,) = patients.eval_batches(split, make_config(64))
+  (all_of_it,) = patients.eval_batches(split, make_options(), 64)
   assert len(np.unique(all_of_it['patient'])) == 10
 
 
@@ -367,12 +359,12 @@ def test_ptbxl(recordings):
   rows = ptbxl.read_table(str(recordings / 'ptbxl' / 'ptbxl_database.csv'))
   patient = np.array([int(row['patient_id']) for row in rows], np.int32)
   days = np.array([row['time'] for row in rows], np.float32)
-  config = make_config(100)
-  index = make_index(patient, days, config)
+  options = make_options()
+  index = make_index(patient, days, options)
   sizes = np.diff(index.start)
   assert (len(index), (sizes > 1).sum(), sizes.max()) == (1850, 104, 8)
   assert sizes[sizes > 1].sum() == 241
-  plan = patients.plan_epoch(index, 50, config.longitudinal, 0, 0)
+  plan = patients.plan_epoch(index, 50, options, 0, 0)
   assert plan.report['singletons'] == 1746
   assert plan.report['pairs'] == 104
   assert plan.report['dropped_tail'] == 0
@@ -386,11 +378,11 @@ def test_scale(num_patients):
   patient, days = skewed(num_patients=num_patients, largest=40)
   rng = np.random.default_rng(1)
   content = rng.integers(1, 2**63, len(patient)).astype(np.uint64)
-  config = make_config(256)
+  options = make_options()
   started = time.process_time()
-  index = make_index(patient, days, config, content)
+  index = make_index(patient, days, options, content)
   built = time.process_time()
-  plan = patients.plan_epoch(index, 128, config.longitudinal, 0, 0)
+  plan = patients.plan_epoch(index, 128, options, 0, 0)
   planned = time.process_time() - built
   assert len(plan.rows) > num_patients - 128
   assert len(plan.rows) / planned > 20_000  # pairs per second

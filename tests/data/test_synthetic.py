@@ -1,12 +1,12 @@
 """The builder `synthetic`: built on first use, labelled, reproducible."""
 
-import ml_collections
 import numpy as np
 import pytest
 
 from ecgjax.data import synthetic
-from ecgjax.data.batches import stream
+from ecgjax.data.batches.split import open_split
 from ecgjax.data.store import labels, leakage, prepared, records
+from ecgjax.ecg.contract import InputContract
 from ecgjax.simulator import simulator
 
 
@@ -64,9 +64,8 @@ def test_signals_are_those_of_the_simulator(builder):
     config.seed, people.patient[rows], people.record[rows],
     people.factors[rows], config.recording(),
   )  # fmt: skip
-  run = ml_collections.ConfigDict()
-  run.data = {'rate': 100, 'length': 1000, 'leads': ('II', 'V1', 'aVF')}
-  split = stream.open_split(builder, 'train', run)
+  contract = InputContract(100.0, 1000, ('II', 'V1', 'aVF'))
+  split = open_split(builder, 'train', contract)
   ecg = np.asarray(ecg)[:20][..., [1, 6, 5]]
   np.testing.assert_allclose(split.read(0, 20) / 1000, ecg, atol=0.00051)
   expected = simulator.labels(people.factors[rows])[:20, :11]

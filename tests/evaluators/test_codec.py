@@ -44,7 +44,7 @@ def test_codec_run(codec):
 
 def test_perfect_codec_loses_nothing(codec, monkeypatch):
   config, _, _ = codec
-  data = run_data.open_data(config)
+  data = run_data.open_data(config.data)
   coder = model.make_untrained(config)
   contract = coder.contract
 

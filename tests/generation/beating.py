@@ -75,11 +75,11 @@ def make_config(operator='input_smote', seed=0, **options):
 
 
 def open_data(builder, records=None, data_config=None):
-  """`sources.open_data` of a data set that is no registered one."""
+  """`run_data.open_data` of a data set that is no registered one."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(run_data.prepared, 'open_builder', lambda *_: builder)
     config = data_config or augment_config.get_config()
     config = config.copy_and_resolve_references().unlock()
     config.data.length = LENGTH
     config.data.allow_leak = True
-    return run_data.open_data(config, records)
+    return run_data.open_data(config.data, records)

@@ -9,7 +9,8 @@ from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import config as config_lib
 from ecgjax import model, train
-from ecgjax.data.batches import extra, run_data, stream
+from ecgjax.data.batches import extra, run_data
+from ecgjax.data.batches.split import arguments, open_split
 from ecgjax.data.store import generated, splits
 from ecgjax.data.store import records as records_lib
 from ecgjax.ecg import beats, leads
@@ -69,12 +70,8 @@ def test_everything_says_generated(data, made):
 
 def test_signals_keep_beats_and_leads_algebra(data, made):
   _, summary, builder, children = made
-  config = beating.make_config()
-  split = stream.open_split(
-    builder,
-    'train',
-    config.copy_and_resolve_references().unlock(),
-  )
+  options = arguments(beating.make_config().data)
+  split = open_split(builder, 'train', **options)
   stored = split.read(0, len(split))
   assert stored.shape == (len(children['record']), beating.LENGTH, 8)
   twelve = leads.from_independent(np, stored / 1000)
@@ -132,7 +129,7 @@ def test_label_subsets_are_the_only_parents(data, tmp_path):
   assert hashes['manifest'] == part.manifest_hash != data.manifest_hash
   config = beating.make_config().copy_and_resolve_references().unlock()
   config.data.extra = (str(folder),)
-  (split,) = extra.open_extra(config, part)
+  (split,) = extra.open_extra(config.data, part)
   assert len(split) == extra.read_summary(folder)['num_examples']
 
 
@@ -174,7 +171,7 @@ def test_a_classifier_trains_on_real_and_generated(data, made, tmp_path):
   pretext.data.extra = (str(made[0]),)
   with pytest.raises(ValueError, match='extra needs a supervised config'):
     train.train_on(pretext, tmp_path / 'lcd', own)
-  facts = extra.describe(config)
+  facts = extra.describe(config.data.extra)
   assert [found['operator'] for found in facts] == ['input_smote']
   assert config_lib.identity(config)['data']['extra'] == ['run']
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecgjax.data.batches import stream
+from ecgjax.data.batches import split as split_lib
 from ecgjax.ecg import leads
 from ecgjax.generation import inputs, operators
 from tests import tiny_runs
@@ -151,8 +151,10 @@ def test_teacher_of_the_fold_filters(data, tmp_path):
   config = beating.make_config(teacher=str(teacher))
   own = config.copy_and_resolve_references().unlock()
   own.data.update({'leads': ('II', 'V1'), 'length': 64, 'task': 'all'})
-  split = stream.open_split(data.builder, 'train', own)
-  digest = stream.fingerprint(split)['sha256']
+  split = split_lib.open_split(
+    data.builder, 'train', **split_lib.arguments(own.data)
+  )
+  digest = split_lib.fingerprint(split)['sha256']
   tiny_runs.write_classifier(teacher, beating.NAMES, fingerprint=digest)
   models = inputs.restore_models(config, data)
   probability = inputs.make_teacher(models['teacher'])

@@ -20,6 +20,14 @@ class Split(types.SimpleNamespace):
   def __len__(self):
     return len(self.record_ids)
 
+  def take(self, rows):
+    fields = {
+      'record_ids': self.record_ids[rows],
+      'position': self.position[rows],
+      'columns': {k: v[rows] for k, v in self.columns.items()},
+    }
+    return Split(**vars(self) | fields)
+
 
 def split(name, count, seed):
   """Records of half as many patients, with both labels at random."""
@@ -51,21 +59,7 @@ def data(monkeypatch):
   def read_table(_, name):
     return {'patient_id': splits[name].columns['patient'].astype(str)}
 
-  def open_split(_, name, config, records):
-    keep = np.isin(splits[name].record_ids, records)
-    whole = vars(splits[name])
-    columns = {k: v[keep] for k, v in whole['columns'].items()}
-    return Split(
-      **whole
-      | {
-        'record_ids': whole['record_ids'][keep],
-        'position': whole['position'][keep],
-        'columns': columns,
-      }
-    )
-
   monkeypatch.setattr(label_subsets.records, 'read_table', read_table)
-  monkeypatch.setattr(label_efficiency.stream, 'open_split', open_split)
   data = types.SimpleNamespace(
     builder=None, labelled=splits, split_hash='0a' * 32, synthetic=True
   )

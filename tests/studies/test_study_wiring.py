@@ -25,16 +25,24 @@ def make_config(module, **fields):
   return config
 
 
-def make_data(train='whole train'):
+def make_split(name):
   columns = {
     'label': np.float32(np.eye(6)[:, :2]),
     'label_mask': np.ones((6, 2), np.float32),
   }
-  split = types.SimpleNamespace(
-    name=train, record_ids=IDS, columns=columns, class_names=('a', 'b'),
+  return types.SimpleNamespace(
+    name=name, record_ids=IDS, columns=columns, class_names=('a', 'b'),
     position=np.array([0, 2, 3, 5, 6, 8]), __len__=lambda: 6,
+    take=lambda rows: f'{name} subset {" ".join(IDS[rows])}',
   )  # fmt: skip
-  labelled = {'train': split, 'validation': 'validation', 'test': 'test'}
+
+
+def make_data(train='train'):
+  labelled = {
+    'train': make_split(train),
+    'validation': 'validation',
+    'test': 'test',
+  }
   data = types.SimpleNamespace(
     labelled=labelled, builder='builder', split_hash='', manifest_hash='',
     splits={'train': 'all train'},
@@ -137,10 +145,6 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
     assert study == config.study and (seed, size) == (7, {'fraction': 0.3})
     return {'record_ids': ['r5', 'r0'], 'sha256': '', 'num_records': 2}
 
-  def open_split(builder, name, config, records):
-    assert builder == 'builder'
-    return f'{name} subset {" ".join(records)}'
-
   def probe_scores(recipe, train, validation, test, splits):
     seen['probe'].append(
       (train.tolist(), validation.tolist(), test, splits['train'],
@@ -151,7 +155,7 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
   def train_classifier(
     config, data, folder, arm, *, seed, init_from, learning_rates
   ):
-    assert data.labelled['validation'] == 'validation subset r5 r0'
+    assert data.labelled['validation'] == 'validation subset r0 r5'
     seen['classifier'].append(
       (arm, data.labelled['train'], folder, seed, init_from, learning_rates)
     )
@@ -168,7 +172,6 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
   )  # fmt: skip
   monkeypatch.setattr(module.splits, 'label_subset', label_subset)
   monkeypatch.setattr(module.splits, 'write_manifest', lambda *_: None)
-  monkeypatch.setattr(module.stream, 'open_split', open_split)
   monkeypatch.setattr(module, 'probe_scores', probe_scores)
   monkeypatch.setattr(study_lib, 'train_classifier', train_classifier)
   monkeypatch.setattr(module, 'compare', compare)
@@ -191,26 +194,26 @@ def test_all_arms_of_a_cell_learn_from_its_subset(monkeypatch, tmp_path):
     },
   )  # fmt: skip
   data = make_data()
-  data.labelled['validation'] = types.SimpleNamespace(record_ids=IDS)
+  data.labelled['validation'] = make_split('validation')
   module._run_cell(config, data, encoders, tmp_path, 7, {'fraction': 0.3})
   assert seen['subset'] == (7, {'fraction': 0.3})
   assert seen['probe'] == [
-    ([11, 14], [110, 115], 'random_probe test', 'train subset r4 r1',
-     'validation subset r5 r0'),
-    ([21, 24], [120, 125], 'probe test', 'train subset r4 r1',
-     'validation subset r5 r0'),
+    ([11, 14], [110, 115], 'random_probe test', 'train subset r1 r4',
+     'validation subset r0 r5'),
+    ([21, 24], [120, 125], 'probe test', 'train subset r1 r4',
+     'validation subset r0 r5'),
   ]  # fmt: skip
   pretrained = str(encoders.folder)
   assert seen['classifier'] == [
-    ('scratch', 'train subset r4 r1', tmp_path, 7, '', (1.0,)),
-    ('finetune', 'train subset r4 r1', tmp_path, 7, pretrained, (2.0,)),
+    ('scratch', 'train subset r1 r4', tmp_path, 7, '', (1.0,)),
+    ('finetune', 'train subset r1 r4', tmp_path, 7, pretrained, (2.0,)),
   ]
   assert seen['scores'] == {
     'random_probe': 'probe scores', 'scratch': 'scratch scores',
     'probe': 'probe scores', 'finetune': 'finetune scores',
   }  # fmt: skip
   assert seen['arm'] == 'finetune'
-  assert seen['splits']['validation'] == 'validation subset r5 r0'
+  assert seen['splits']['validation'] == 'validation subset r0 r5'
   assert seen['splits']['test'] == 'test'
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ecgjax.data.batches import stream
+from ecgjax.data.batches.split import Split, arguments, open_split
 from ecgjax.data.store import records
 
 SUMMARY = 'generated.json'
@@ -33,25 +33,25 @@ def read_summary(folder) -> dict:
   return json.loads(path.read_text())
 
 
-def describe(config) -> list[dict]:
+def describe(folders: Sequence) -> list[dict]:
   """What generated ECGs a run trained on, for its results."""
   fields = ('operator', 'source', 'seed', 'num_examples', 'classes', 'hashes')
-  summaries = [read_summary(folder) for folder in config.data.extra]
-  return [{name: found[name] for name in fields} for found in summaries]
+  summaries = [read_summary(folder) for folder in folders]
+  return [{name: summary[name] for name in fields} for summary in summaries]
 
 
-def open_extra(config, data) -> list[stream.Split]:
-  """Opens what `config.data.extra` names.
+def open_extra(options, data) -> list[Split]:
+  """Opens the generated ECGs that a supervised run names.
 
   Args:
-    config: of the supervised run.
-    data: `data.batches.run_data.Data` of the run.
+    options: `config.data` of the run; `extra` names the folders.
+    data: `run_data.RunData` of the run.
 
   Raises:
     ValueError: if generated ECGs do not fit the run, or were made of records
       that it does not train on; names the folder and the remedy.
   """
-  return [_open(folder, config, data) for folder in config.data.extra]
+  return [_open(folder, options, data) for folder in options.extra]
 
 
 def read_table(folder) -> dict[str, np.ndarray]:
@@ -70,7 +70,7 @@ def _builder(folder):
   return tfds.builder_from_directory(str(pathlib.Path(folder) / dataset))
 
 
-def _open(folder, config, data) -> stream.Split:
+def _open(folder, options, data) -> Split:
   where = f'config.data.extra: {folder}'
   builder = _builder(folder)
   metadata = builder.info.metadata
@@ -84,13 +84,13 @@ def _open(folder, config, data) -> stream.Split:
     ('rate', metadata['rate']),
     ('length', builder.info.features[records.SIGNAL].shape[0]),
   ):
-    wanted = config.data[field]
+    wanted = options[field]
     if stored < wanted or (field == 'rate' and stored != wanted):
       raise ValueError(
         f'{where} has {field} {stored:g}, config.data.{field} is {wanted:g}; '
         'generate with a codec of that one'
       )
-  split = stream.open_split(builder, 'train', config)
+  split = open_split(builder, 'train', **arguments(options))
   train = data.labelled['train']
   if split.class_names != train.class_names:
     raise ValueError(
@@ -109,7 +109,7 @@ def _open(folder, config, data) -> stream.Split:
   return split
 
 
-def join(split: stream.Split, extra: Sequence[stream.Split]) -> stream.Split:
+def join(split: Split, extra: Sequence[Split]) -> Split:
   """The training split followed by generated ECGs.
 
   Numbers of records and patients go on where those of the split end.
@@ -124,6 +124,7 @@ def join(split: stream.Split, extra: Sequence[stream.Split]) -> stream.Split:
       split,
       shards=tuple(a + b for a, b in zip(split.shards, part.shards)),
       columns={k: both(v, columns[k]) for k, v in split.columns.items()},
+      times=both(split.times, part.times),
       record_ids=both(split.record_ids, part.record_ids),
       content_hashes=both(split.content_hashes, part.content_hashes),
       position=both(split.position, part.position + before),

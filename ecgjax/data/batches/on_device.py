@@ -1,7 +1,7 @@
 """A split in device memory: epochs cost the host no work.
 
 Batches are gathered on the device, with the rows and values of
-`stream.train_batches` and `eval_batches`; only row numbers travel.
+`stream.train_batches` and `stream.eval_batches`; only row numbers travel.
 int16 signals are small: PTB-XL's 17,418 training records take 0.42 GB at
 100 Hz and 12 leads.
 """
@@ -15,16 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax.data.batches import shuffle, stream
+from ecgjax.data.batches import shuffle
+from ecgjax.data.batches.split import Split
 
 
-def load(split: stream.Split) -> dict[str, jax.Array]:
+def load(split: Split) -> dict[str, jax.Array]:
   """Reads a split into the memory of the default device.
 
   Returns:
     `ecg` [n, L, C] int16 and every other field of a batch but `mask`.
   """
-  # Not `split.ecg`, which would keep a copy on the host.
+  # Not kept on the host as well.
   return jax.device_put({'ecg': split.read(0, len(split)), **split.columns})
 
 
@@ -39,22 +40,13 @@ def gather(arrays: dict[str, jax.Array], rows, mask) -> dict[str, jax.Array]:
 
 
 def train_batches(
-  split: stream.Split,
+  split: Split,
   arrays: dict[str, jax.Array],
-  batch_size: int,
-  *,
-  seed: int,
+  order: shuffle.Order,
   start_step: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
-  repeats: np.ndarray | None = None,
-  keep_remainder: bool = False,
 ) -> Iterator[dict[str, jax.Array]]:
   """As `stream.train_batches`, from the arrays of `load`."""
-  chunks = shuffle.train_rows(
-    split.position, split.window, batch_size, seed, start_step,
-    process_index, process_count, repeats, keep_remainder,
-  )  # fmt: skip
+  chunks = shuffle.train_rows(split.position, split.window, order, start_step)
   return (
     gather(arrays, rows.astype(np.int32), jnp.ones(len(rows), jnp.float32))
     for rows in itertools.chain.from_iterable(chunks)
@@ -62,7 +54,7 @@ def train_batches(
 
 
 def eval_batches(
-  split: stream.Split,
+  split: Split,
   arrays: dict[str, jax.Array],
   batch_size: int,
   *,

@@ -7,6 +7,36 @@ import numpy as np
 SINGLETONS = ('augment', 'drop', 'negatives_only')
 
 
+class PatientOptions(NamedTuple):
+  """What a batch of patients holds: the fields of a method's config group.
+
+  Attributes:
+    ecgs_per_patient: K; batch sizes count ECGs.
+    singletons: what becomes of patients with one ECG, one of `SINGLETONS`.
+    singleton_weight: of a patient with one ECG as an anchor, in [0, 1].
+    min_gap: days between two ECGs of a patient, where there is a choice.
+    max_gap: days; 0 means no limit.
+    gap_edges: days, limits of the strata of gaps.
+    gap_quota: share of the patients that each stratum gets; () means free.
+    group: name of the config group, for error messages.
+  """
+
+  ecgs_per_patient: int = 2
+  singletons: str = 'augment'
+  singleton_weight: float = 1.0
+  min_gap: float = 1.0
+  max_gap: float = 0.0
+  gap_edges: tuple[float, ...] = (30.0, 365.0)
+  gap_quota: tuple[float, ...] = ()
+  group: str = 'longitudinal'
+
+  @classmethod
+  def from_group(cls, options, group: str) -> 'PatientOptions':
+    """Of a config group that has such fields; the others keep their default."""
+    names = [name for name in cls._fields if name in options]
+    return cls(**{name: options[name] for name in names} | {'group': group})
+
+
 class PatientIndex(NamedTuple):
   """The ECGs of P patients. Flat arrays go patient by patient, by time.
 
@@ -38,7 +68,10 @@ class PatientIndex(NamedTuple):
 
 
 def build_index(
-  patient: np.ndarray, time: np.ndarray, content: np.ndarray, options
+  patient: np.ndarray,
+  time: np.ndarray,
+  content: np.ndarray,
+  options: PatientOptions,
 ) -> PatientIndex:
   """Index of the ECGs of one split.
 
@@ -46,7 +79,7 @@ def build_index(
     patient: [n] patient of each row.
     time: [n] days since some date of the patient, negative where unknown.
     content: [n] uint64, equal for equal signals; 0: not known.
-    options: `config.longitudinal`.
+    options: which of a patient's ECGs, and gaps between them, there may be.
 
   Raises:
     ValueError: if the options make no sense or no patient is left.
@@ -75,7 +108,7 @@ def build_index(
   ):
     raise ValueError(
       f'none of {len(single)} patients has two ECGs; '
-      "config.longitudinal.singletons='augment' contrasts copies of one"
+      f"config.{options.group}.singletons='augment' contrasts copies of one"
     )
   owner = np.repeat(np.arange(len(ids)), np.diff(start))
   bounds = gap_bounds(options)
@@ -102,7 +135,7 @@ def content_keys(hashes: np.ndarray) -> np.ndarray:
   return (digit.astype(np.uint64) << shift).sum(axis=1, dtype=np.uint64)
 
 
-def gap_bounds(options) -> np.ndarray:
+def gap_bounds(options: PatientOptions) -> np.ndarray:
   """[S, 2] least and largest gap: one stratum, or those of the quota."""
   largest = options.max_gap or np.inf
   inner = tuple(options.gap_edges) if options.gap_quota else ()
@@ -110,26 +143,26 @@ def gap_bounds(options) -> np.ndarray:
   return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
-def _check(options):
+def _check(options: PatientOptions) -> None:
+  where = f'config.{options.group}'
   if options.singletons not in SINGLETONS:
     raise ValueError(
-      f'config.longitudinal.singletons is {options.singletons!r}; choose one '
+      f'{where}.singletons is {options.singletons!r}; choose one '
       'of ' + ', '.join(SINGLETONS)
     )
   if not 0 <= options.singleton_weight <= 1:
     raise ValueError(
-      f'config.longitudinal.singleton_weight is {options.singleton_weight}; '
-      'choose 0 to 1'
+      f'{where}.singleton_weight is {options.singleton_weight}; choose 0 to 1'
     )
   if options.ecgs_per_patient < 1:
     raise ValueError(
-      'config.longitudinal.ecgs_per_patient is '
+      f'{where}.ecgs_per_patient is '
       f'{options.ecgs_per_patient}; choose 1 or more'
     )
   edges = gap_bounds(options).ravel()
   if (np.diff(edges) < 0).any() or edges[0] < 0:
     raise ValueError(
-      'config.longitudinal: min_gap, gap_edges and max_gap must not decrease, '
+      f'{where}: min_gap, gap_edges and max_gap must not decrease, '
       f'found {options.min_gap}, {tuple(options.gap_edges)}, {options.max_gap}'
     )
   quota = options.gap_quota
@@ -139,7 +172,7 @@ def _check(options):
     or abs(sum(quota) - 1) > 1e-6
   ):
     raise ValueError(
-      f'config.longitudinal.gap_quota is {tuple(quota)}; expected '
+      f'{where}.gap_quota is {tuple(quota)}; expected '
       f'{len(options.gap_edges) + 1} shares that sum to 1'
     )
 

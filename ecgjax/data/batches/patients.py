@@ -2,10 +2,10 @@
 
 `patient_index` lists the ECGs of every patient once. A batch of B rows then
 holds N = B / K patients, the K rows of a patient next to each other (losses go
-by the patient id, never by position). All choices are pure functions of (seed,
-epoch, patient), see `shuffle`: nothing has a state, resuming at a step is
-indexing, and hosts that take their slice of each global batch together see the
-batches of one host.
+by the patient id, never by position). All choices are pure functions of
+(seed, epoch, patient), see `shuffle`: nothing has a state, resuming at a step
+is indexing, and hosts that take their slice of each global batch together see
+the batches of one host.
 
 * One epoch shows every patient once, whatever the number of his ECGs; the tail
   of fewer than N patients is dropped and differs from epoch to epoch. So no
@@ -21,10 +21,9 @@ batches of one host.
 At scale only metadata is in memory: the record table and 24 bytes an ECG for
 the index (10^6 patients with 2.9 million ECGs: built in 5 s of CPU time, an
 epoch planned in 1.5 s). Signals stay in the record-major TFRecords that every
-other method reads too; a split of more than `config.data.window_gib` is
-read through an index of offsets (`ecgjax.data.store.random_access`), so that
-any pair is
-two reads wherever the shuffle of the builder has put it. Patient-major
+other method reads too; a split of more than `config.data.window_gib` is read
+through an index of offsets (`ecgjax.data.store.random_access`), so that any
+pair is two reads wherever the shuffle of the builder has put it. Patient-major
 examples would need a second copy of every corpus, and a cap on the ECGs of a
 patient.
 """
@@ -32,14 +31,15 @@ patient.
 import hashlib
 import itertools
 import logging
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ecgjax.data.batches import patient_index, shuffle, stream
-from ecgjax.data.store import random_access, records
+from ecgjax.data.batches.patient_index import PatientOptions
+from ecgjax.data.batches.split import Split
+from ecgjax.data.store import random_access
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 16  # patients whose ECGs are chosen at a time
@@ -59,29 +59,22 @@ class Epoch(NamedTuple):
   report: dict
 
 
-def index_split(split: stream.Split, options) -> patient_index.PatientIndex:
+def index_split(
+  split: Split, options: PatientOptions
+) -> patient_index.PatientIndex:
   """`build_index` of an open split."""
   return patient_index.build_index(
     split.columns['patient'],
-    times(split),
+    split.times,
     patient_index.content_keys(split.content_hashes),
     options,
   )
 
 
-def times(split: stream.Split) -> np.ndarray:
-  """[n] float32 days of the rows of a split, -1 unknown."""
-  import tensorflow_datasets as tfds
-
-  folder = os.path.dirname(split.shards[0][0])
-  table = records.read_table(tfds.builder_from_directory(folder), split.name)
-  return table['time'][split.position]
-
-
 def choose(
   index: patient_index.PatientIndex,
   patients: np.ndarray,
-  options,
+  options: PatientOptions,
   seed: int,
   epoch: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +86,7 @@ def choose(
   Args:
     index: what `index_split` returned.
     patients: [m] positions in the index.
-    options: `config.longitudinal`.
+    options: what a batch holds.
     seed: int, `config.seed`; the order follows from it.
     epoch: number of the epoch.
 
@@ -135,7 +128,7 @@ def choose(
 def plan_epoch(
   index: patient_index.PatientIndex,
   num_patients: int,
-  options,
+  options: PatientOptions,
   seed: int,
   epoch: int,
 ) -> Epoch:
@@ -144,7 +137,7 @@ def plan_epoch(
   Args:
     index: what `index_split` returned.
     num_patients: N, patients of a global batch.
-    options: `config.longitudinal`.
+    options: what a batch holds.
     seed: int, `config.seed`; the order follows from it.
     epoch: number of the epoch.
   """
@@ -185,22 +178,24 @@ def _gap_counts(index, flat, stratum, edges) -> dict:
   }
 
 
-def num_batches(index: patient_index.PatientIndex, config) -> int:
+def num_batches(
+  index: patient_index.PatientIndex, options: PatientOptions, batch_size: int
+) -> int:
   """Full batches per epoch.
 
   Raises:
     ValueError: if there is not one or patients cannot be split evenly.
   """
-  size = config.longitudinal.ecgs_per_patient
-  if config.batch_size % size:
+  size = options.ecgs_per_patient
+  if batch_size % size:
     raise ValueError(
-      f'config.batch_size is {config.batch_size}; it has to be a multiple of '
-      f'config.longitudinal.ecgs_per_patient, {size}'
+      f'config.batch_size is {batch_size}; it has to be a multiple of '
+      f'config.{options.group}.ecgs_per_patient, {size}'
     )
-  steps = len(index) // (config.batch_size // size)
+  steps = len(index) // (batch_size // size)
   if not steps:
     raise ValueError(
-      f'config.batch_size is {config.batch_size} and the training split has '
+      f'config.batch_size is {batch_size} and the training split has '
       f'{len(index)} patients; choose at most {len(index) * size}'
     )
   return steps
@@ -208,22 +203,17 @@ def num_batches(index: patient_index.PatientIndex, config) -> int:
 
 def train_rows(
   index: patient_index.PatientIndex,
-  config,
-  *,
-  seed: int,
+  options: PatientOptions,
+  order: shuffle.Order,
   start_step: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Rows of the training batches, without end.
+  """Rows of the training batches of this host, without end.
 
   Args:
     index: what `index_split` returned.
-    config: uses `batch_size`, the GLOBAL number of rows B, and `longitudinal`.
-    seed: int, `config.seed`; the order follows from it.
+    options: what a batch holds.
+    order: without repeats; there is no remainder to keep.
     start_step: first step.
-    process_index: this host, h.
-    process_count: number of hosts, P; host h takes rows [h B / P, ...).
 
   Yields:
     rows [B / P] and their weights as anchors [B / P] float32.
@@ -231,16 +221,15 @@ def train_rows(
   Raises:
     ValueError: see `num_batches`; or if P does not divide the patients.
   """
-  options = config.longitudinal
-  steps = num_batches(index, config)
-  num_patients = config.batch_size // options.ecgs_per_patient
-  if num_patients % process_count:
+  steps = num_batches(index, options, order.batch_size)
+  num_patients = order.batch_size // options.ecgs_per_patient
+  if num_patients % order.process_count:
     raise ValueError(
-      f'config.batch_size is {config.batch_size}, {num_patients} patients; '
-      f'they cannot be split over {process_count} processes'
+      f'config.batch_size is {order.batch_size}, {num_patients} patients; '
+      f'they cannot be split over {order.process_count} processes'
     )
-  mine = num_patients // process_count
-  slots = slice(process_index * mine, (process_index + 1) * mine)
+  mine = num_patients // order.process_count
+  slots = slice(order.process_index * mine, (order.process_index + 1) * mine)
   alone = np.diff(index.start) == 1
   weight_alone = {'augment': options.singleton_weight}.get(
     options.singletons, 0.0
@@ -251,7 +240,7 @@ def train_rows(
   def generate():
     first, skip = divmod(start_step, steps)
     for epoch in itertools.count(first):
-      plan = plan_epoch(index, num_patients, options, seed, epoch)
+      plan = plan_epoch(index, num_patients, options, order.seed, epoch)
       level = logging.INFO if epoch == first else logging.DEBUG
       logger.log(level, 'patients of epoch %d: %s', epoch, plan.report)
       weight = np.where(alone[plan.patients], weight_alone, 1.0)
@@ -268,15 +257,14 @@ def train_rows(
 
 
 def batches(
-  split: stream.Split, rows: Iterator[tuple[np.ndarray, np.ndarray]]
+  split: Split, rows: Iterator[tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[dict[str, np.ndarray]]:
   """Batches of `train_rows`.
 
   Yields:
-    Those of `stream.batches`, with `time` [b] float32 (days since the
-    patient's first ECG, -1 unknown) and `anchor_weight` [b] float32.
+    Those of `stream.batches`, with `time` [b] float32 (days since the patient's
+    first ECG, -1 unknown) and `anchor_weight` [b] float32.
   """
-  time = times(split)
   signals = None if split.kept else random_access.Signals(split)
   for chosen, weight in rows:
     if signals is None:
@@ -287,48 +275,36 @@ def batches(
         'ecg': signals.read(chosen),
         'mask': np.ones(len(chosen), np.float32),
       }
-    yield batch | {'time': time[chosen], 'anchor_weight': weight}
+    yield batch | {'time': split.times[chosen], 'anchor_weight': weight}
 
 
-def steps_per_epoch(split: stream.Split, config) -> int:
+def steps_per_epoch(
+  split: Split, options: PatientOptions, batch_size: int
+) -> int:
   """Full training batches per epoch; errors as in `num_batches`."""
-  return num_batches(index_split(split, config.longitudinal), config)
+  return num_batches(index_split(split, options), options, batch_size)
 
 
 def train_batches(
-  split: stream.Split,
-  config,
-  *,
-  seed: int,
+  split: Split,
+  options: PatientOptions,
+  order: shuffle.Order,
   start_step: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Training batches of patients without end, see `train_rows`, `batches`."""
-  rows = train_rows(
-    index_split(split, config.longitudinal),
-    config,
-    seed=seed,
-    start_step=start_step,
-    process_index=process_index,
-    process_count=process_count,
-  )
-  return batches(split, rows)
+  index = index_split(split, options)
+  return batches(split, train_rows(index, options, order, start_step))
 
 
 def eval_batches(
-  split: stream.Split, config
+  split: Split, options: PatientOptions, batch_size: int
 ) -> Iterator[dict[str, np.ndarray]]:
   """One epoch of a split, always the same; for the loss on validation.
 
   The batch is that of training, or smaller where there are fewer patients.
   """
-  options = config.longitudinal
-  index = index_split(split, options)
-  config = config.copy_and_resolve_references()
-  config.batch_size = options.ecgs_per_patient * min(
-    len(index), config.batch_size // options.ecgs_per_patient
-  )
-  steps = num_batches(index, config)
-  rows = train_rows(index, config, seed=0)
+  index, size = index_split(split, options), options.ecgs_per_patient
+  batch_size = size * min(len(index), batch_size // size)
+  rows = train_rows(index, options, shuffle.Order(batch_size, seed=0))
+  steps = num_batches(index, options, batch_size)
   return batches(split, itertools.islice(rows, steps))

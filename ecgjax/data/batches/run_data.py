@@ -6,20 +6,29 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import ml_collections
 import numpy as np
 
 from ecgjax.data.batches import patients, shuffle, stream
 from ecgjax.data.batches.on_device import load, train_batches
+from ecgjax.data.batches.patient_index import PatientOptions
+from ecgjax.data.batches.split import (
+  Split,
+  arguments,
+  fingerprint,
+  open_split,
+  open_whole,
+  require_labels,
+)
 from ecgjax.data.store import leakage, prepared
 from ecgjax.data.store import splits as splits_lib
 from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract
 
 logger = logging.getLogger(__name__)
 SPLITS = ('train', 'validation', 'test')
 
 
-class Data(NamedTuple):
+class RunData(NamedTuple):
   """What a run reads.
 
   Attributes:
@@ -33,65 +42,64 @@ class Data(NamedTuple):
   """
 
   builder: object
-  splits: dict[str, stream.Split]
-  labelled: dict[str, stream.Split]
+  splits: dict[str, Split]
+  labelled: dict[str, Split]
   split_hash: str
   manifest_hash: str
   fingerprint: str
   synthetic: bool
 
 
-def open_data(config, records=None) -> Data:
-  """Opens the data of `config.data`, building the data set on first use.
+def open_data(data, records=None) -> RunData:
+  """Opens the data that a config names, building the data set on first use.
 
   Args:
-    config: of the run.
+    data: `config.data`.
     records: ids of the labelled training records to use; None for all.
 
   Raises:
     ValueError: if the data set is missing, does not fit the config, or has a
       patient or a signal in two splits (unless `config.data.allow_leak`).
   """
-  builder = prepared.open_builder(config.data)
-  leakage.audit(builder, allow=config.data.allow_leak)
-  splits = {
-    name: stream.open_split(builder, name, config, keep_unlabelled=True)
-    for name in SPLITS
-  }
-  labelled = {
-    name: stream.open_split(
-      builder, name, config, records=records if name == 'train' else None
-    )
-    for name in SPLITS
-  }
-  for name, split in labelled.items():
-    used = ', '.join(f'{v} {k}' for k, v in split.dropped.items() if v)
-    logger.info(
-      '%s %s: %d records, %d patients, %s%s',
-      builder.info.full_name,
-      name,
-      len(splits[name]),
-      len(np.unique(splits[name].columns['patient'])),
-      f'{len(split)} with labels of task {config.data.task}'
-      if config.data.task
-      else 'labels not used',
-      f' (left out: {used})' if used else '',
-    )
+  builder = prepared.open_builder(data)
+  leakage.audit(builder, allow=data.allow_leak)
+  splits, labelled = {}, {}
+  for name in SPLITS:
+    opened = open_whole(builder, name, **arguments(data))
+    splits[name] = opened.choose(keep_unlabelled=True)
+    require_labels(builder, data.task)
+    labelled[name] = opened.choose(records if name == 'train' else None)
+    _log(builder, splits[name], labelled[name], data.task)
   manifest = splits_lib.manifest(labelled['train'].record_ids)
-  return Data(
+  return RunData(
     builder=builder,
     splits=splits,
     labelled=labelled,
     split_hash=splits_lib.split_manifest(builder)['sha256'],
     manifest_hash=manifest['sha256'],
-    fingerprint=stream.fingerprint(splits['train'])['sha256'],
+    fingerprint=fingerprint(splits['train'])['sha256'],
     synthetic=bool(dict(builder.info.metadata.items()).get('synthetic')),
   )
 
 
-def require_task(config) -> None:
+def _log(builder, split: Split, labelled: Split, task: str) -> None:
+  left_out = ', '.join(f'{v} {k}' for k, v in labelled.dropped.items() if v)
+  logger.info(
+    '%s %s: %d records, %d patients, %s%s',
+    builder.info.full_name,
+    split.name,
+    len(split),
+    len(np.unique(split.columns['patient'])),
+    f'{len(labelled)} with labels of task {task}'
+    if task
+    else 'labels not used',
+    f' (left out: {left_out})' if left_out else '',
+  )
+
+
+def require_task(task: str) -> None:
   """Raises a ValueError where labels are needed and no task is named."""
-  if not config.data.task:
+  if not task:
     raise ValueError(
       'config.data.task is empty: without labels there is nothing to train a '
       'classifier on and nothing to judge a model by'
@@ -99,7 +107,7 @@ def require_task(config) -> None:
 
 
 class Batches(NamedTuple):
-  """Training and validation batches of one run.
+  """What a run's loop reads, of records or of patients.
 
   Attributes:
     steps_per_epoch: batches of one pass over the real records.
@@ -114,72 +122,66 @@ class Batches(NamedTuple):
 
 
 def make_batches(
-  config,
-  train,
-  validation,
+  train: Split,
+  validation: Split,
+  order: shuffle.Order,
   *,
-  process_index: int = 0,
-  process_count: int = 1,
+  of_patients: PatientOptions | None = None,
+  oversample: float = 0.0,
   on_device: bool = False,
-  real=None,
-  rows: str = 'records',
+  real: Split | None = None,
 ) -> Batches:
-  """Batches of records or of patients.
+  """Batches of records, or of patients.
 
   Args:
-    config: of the run.
-    train: the training `Split`.
-    validation: the validation `Split`.
-    process_index: this host.
-    process_count: number of hosts.
+    train: the training split.
+    validation: the validation split.
+    order: of the training rows; its `repeats` follow from `oversample`.
+    of_patients: what a batch of patients holds; None for batches of records.
+    oversample: share up to which rare classes are repeated; 0: not.
     on_device: keep the training signals in device memory (records only).
     real: the split whose epochs are the budget, where `train` holds generated
-      ECGs as well; neither these nor `config.data.oversample` buy updates.
-    rows: 'records' or 'patients', see `methods.method.Method.rows`.
+      ECGs as well; neither these nor `oversample` buy updates.
 
   Raises:
-    ValueError: if `config.data.oversample` is no share, or the batches of
-      patients are to keep a remainder.
+    ValueError: if `oversample` is no share, or the batches do not fit the
+      split.
   """
-  options = {
-    'seed': config.seed,
-    'process_index': process_index,
-    'process_count': process_count,
-  }
-  if rows == 'patients':
-    if config.keep_remainder:
+  if of_patients is not None:
+    if order.keep_remainder:
       raise ValueError(
         'config.keep_remainder: batches of patients have none to keep; set it '
         'to False'
       )
+    size = order.batch_size
     return Batches(
-      patients.steps_per_epoch(train, config),
-      lambda step: patients.train_batches(
-        train, config, start_step=step, **options
-      ),
-      lambda: patients.eval_batches(validation, config),
+      patients.steps_per_epoch(train, of_patients, size),
+      lambda step: patients.train_batches(train, of_patients, order, step),
+      lambda: patients.eval_batches(validation, of_patients, size),
     )
-  options['keep_remainder'] = config.keep_remainder
-  size, share = config.batch_size, config.data.oversample
-  if share:
-    if not 0 < share < 1:
+  if oversample:
+    if not 0 < oversample < 1:
       raise ValueError(
-        f'config.data.oversample is {share:g}; it is a share, like 0.1'
+        f'config.data.oversample is {oversample:g}; it is a share, like 0.1'
       )
-    options['repeats'] = shuffle.repeats(
-      train.columns['label'], train.columns['label_mask'], share
+    columns = train.columns
+    order = order._replace(
+      repeats=shuffle.repeats(
+        columns['label'], columns['label_mask'], oversample
+      )
     )
   if on_device:
-    arrays = load(train)
-    source = functools.partial(train_batches, train, arrays, size)
+    source = functools.partial(train_batches, train, load(train))
   else:
-    source = functools.partial(stream.train_batches, train, size)
-  eval_size = min(size, len(validation))
+    source = functools.partial(stream.train_batches, train)
+  eval_size = min(order.batch_size, len(validation))
   return Batches(
-    stream.steps_per_epoch(
-      train if real is None else real, size, config.keep_remainder
+    shuffle.steps_per_epoch(
+      len(train if real is None else real),
+      order.batch_size,
+      order.keep_remainder,
     ),
-    lambda step: source(start_step=step, **options),
+    lambda step: source(order, step),
     lambda: itertools.islice(
       stream.eval_batches(validation, eval_size),
       len(validation) // eval_size,
@@ -187,18 +189,12 @@ def make_batches(
   )
 
 
-def load_recording(data: Data, split: str, record_id: str) -> dict:
+def load_recording(data: RunData, split: str, record_id: str) -> dict:
   """One stored recording, as arguments of `ecg.plot.plot_ecg`."""
-  info = data.builder.info
-  rate = data.builder.builder_config.rate
-  length = info.features['ecg'].shape[0]
-  fields = {'rate': rate, 'length': length, 'leads': leads.LEADS}
-  one = stream.open_split(
-    data.builder,
-    split,
-    ml_collections.ConfigDict({'data': fields}),
-    records=[record_id],
-    keep_unlabelled=True,
+  info, rate = data.builder.info, data.builder.builder_config.rate
+  contract = InputContract(rate, info.features['ecg'].shape[0], leads.LEADS)
+  one = open_split(
+    data.builder, split, contract, records=[record_id], keep_unlabelled=True
   )
   columns = one.columns
   labelled = data.labelled[split]

@@ -8,8 +8,34 @@ one host's part of the global batch, is indexing; no iterator has a state.
 import hashlib
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Order(NamedTuple):
+  """In which order, and in which batches, a run reads its training rows.
+
+  Host h of P takes rows [h b, (h + 1) b) of each global batch, b = B / P, so
+  that the hosts together see the batches of one host. None spans two epochs.
+
+  Attributes:
+    batch_size: the GLOBAL batch size B.
+    seed: with the epoch, decides the order.
+    process_index: this host, h.
+    process_count: number of hosts, P.
+    repeats: [n] integers from 1 on: an epoch holds row i that many times; the
+      copies are shuffled like rows of their own. None: once.
+    keep_remainder: whether what remains of an epoch after the last full batch
+      is a smaller batch, or dropped.
+  """
+
+  batch_size: int
+  seed: int
+  process_index: int = 0
+  process_count: int = 1
+  repeats: np.ndarray | None = None
+  keep_remainder: bool = False
 
 
 def epoch_order(
@@ -69,24 +95,15 @@ def steps_per_epoch(
 
 
 def train_rows(
-  position: np.ndarray,
-  window: np.ndarray,
-  batch_size: int,
-  seed: int,
-  start_step: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
-  repeats: np.ndarray | None = None,
-  keep_remainder: bool = False,
+  position: np.ndarray, window: np.ndarray, order: Order, start_step: int = 0
 ) -> Iterator[np.ndarray]:
-  """Rows of the training batches, without end.
+  """Rows of the training batches of this host, without end.
 
-  Host h of P takes columns [h b, (h + 1) b) of the global batch, b = B / P, so
-  that the hosts together see exactly the batches of one host. What remains of
-  an epoch after the last full batch is dropped, or is a smaller batch with
-  `keep_remainder`; no batch spans two epochs.
-  With `repeats` ([n] integers from 1 on) an epoch holds row i that many times;
-  the copies are shuffled like rows of their own.
+  Args:
+    position: see `epoch_order`.
+    window: see `epoch_order`.
+    order: which rows, and how many at a time.
+    start_step: first step; those before it cost nothing.
 
   Yields:
     One [steps, b] array per epoch, and one [1, remainder] if that is kept; the
@@ -96,6 +113,7 @@ def train_rows(
     ValueError: if B is not a multiple of P or exceeds the number of rows, or
       P > 1 and a remainder is kept.
   """
+  batch_size, repeats = order.batch_size, order.repeats
   if repeats is None:
     repeats = np.ones(len(position), int)
   source = np.repeat(np.arange(len(position)), repeats)
@@ -103,19 +121,19 @@ def train_rows(
   copy = (np.arange(len(source)) - first_copy).astype(np.uint64)
   position = position[source].astype(np.uint64) + (copy << np.uint64(40))
   window = window[source]
-  steps = steps_per_epoch(len(position), batch_size, keep_remainder)
+  steps = steps_per_epoch(len(position), batch_size, order.keep_remainder)
   full = len(position) // batch_size
-  if keep_remainder and process_count > 1:
+  if order.keep_remainder and order.process_count > 1:
     raise ValueError(
-      f'config.keep_remainder needs one process, there are {process_count}: a '
-      'smaller batch is not split; set it to False'
+      f'config.keep_remainder needs one process, there are '
+      f'{order.process_count}: a smaller batch is not split; set it to False'
     )
-  hosts = _host_slice(batch_size, process_index, process_count)
+  hosts = _host_slice(batch_size, order.process_index, order.process_count)
 
   def generate():
     first_epoch, step = divmod(start_step, steps)
     for epoch in itertools.count(first_epoch):
-      rows = source[epoch_order(position, window, seed, epoch)]
+      rows = source[epoch_order(position, window, order.seed, epoch)]
       rows, remainder = np.split(rows, [full * batch_size])
       if step < full:
         yield rows.reshape(full, batch_size)[step:, hosts]

@@ -24,7 +24,7 @@ class Signals:
   """The signals of a split.
 
   Args:
-    split: an open `stream.Split` on a local disk.
+    split: an open `data.batches.split.Split` on a local disk.
 
   Raises:
     ValueError: if the data set is not on a local disk.
@@ -32,8 +32,6 @@ class Signals:
   """
 
   def __init__(self, split):
-    import tensorflow_datasets as tfds
-
     self._files = split.shards[0]
     self._leads, self._length = list(split.leads), split.length
     self._descriptors = {}
@@ -42,8 +40,7 @@ class Signals:
         f'{self._files[0]}: a split of this size needs random access; copy the '
         'data set to a local disk and set config.data.dir'
       )
-    builder = tfds.builder_from_directory(os.path.dirname(self._files[0]))
-    samples, self._stored_leads = builder.info.features[records.SIGNAL].shape
+    samples, self._stored_leads = split.stored
     num_bytes = 2 * samples * self._stored_leads
     parts = [
       signal_offsets(file, length, num_bytes)
