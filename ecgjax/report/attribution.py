@@ -16,7 +16,7 @@ def section(
   Args:
     part: name of the examples -> from `measure`.
     titles: the same names -> what they are, for the captions.
-    pictures: `report.Picture`s with attributions.
+    pictures: `page.Picture`s with attributions.
     first: name of the model under test.
   """
   parts = []

@@ -134,7 +134,7 @@ def errors_section(
   Args:
     mistakes: what `confident_errors` returned.
     class_names: K names.
-    load: row of the test set -> arguments of `ecg_plot.plot_ecg`.
+    load: row of the test set -> arguments of `plot.plot_ecg`.
   """
   parts = []
   for mistake in mistakes:

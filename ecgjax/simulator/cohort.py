@@ -46,7 +46,7 @@ class Cohort(NamedTuple):
     patient: [N] int32 ids, 0...
     record: [N] int32, position among the patient's records.
     time: [N] float32, days since the patient's first record.
-    factors: [N, 7] int32, see `simulator_tables.FACTORS`.
+    factors: [N, 7] int32, see `tables.FACTORS`.
   """
 
   patient: np.ndarray

@@ -37,7 +37,7 @@ class Events(NamedTuple):
     atrial: [K] bool, the event has a P wave.
     pr: [K] from P onset to QRS onset, s.
     stretch: [K] factor of the time axis of T and ST.
-    shape: [] int32, row of the kernel tables, see `simulator_tables.SHAPES`.
+    shape: [] int32, row of the kernel tables, see `tables.SHAPES`.
   """
 
   r: jax.Array

@@ -110,7 +110,7 @@ class Patient(NamedTuple):
     width: factor of the duration of QRS.
     heart_rate: beats/min. pr: s. qtf: factor of QT.
     electrodes: [8, 3] relative deviation of the lead field.
-    territory: int32, see `simulator_tables.TERRITORIES`.
+    territory: int32, see `tables.TERRITORIES`.
     flutter_hz, fibrillation_hz: Hz.
     jitter: [5, 3] relative deviation of the QRS kernels.
   """
@@ -194,7 +194,7 @@ def simulate(key, patient: Patient, factors, recorder: Config):
   Args:
     key: record key, see `record_keys`.
     patient: what `patient_params` returned.
-    factors: [7] int32, checked (`simulator_tables.check`).
+    factors: [7] int32, checked (`tables.check`).
     recorder: `Config`.
 
   Returns:

@@ -6,7 +6,7 @@ reads, checks, converts, writes them and keeps the list of rejections.
 Records that are not stored are of three kinds, all listed in
 `<data_dir>/<dataset>-<config>-rejected.csv` (record, file, reason, detail):
 
-* rejected: a reason of `validate.REASONS`; more than `max_rejected` of the
+* rejected: a reason of `recording.REASONS`; more than `max_rejected` of the
   records that are there fail the build, after the list is written;
 * `missing_file`: a table names a record that is not there; counted apart;
 * left out on purpose, a reason of `build_report.LEFT_OUT`; counted apart.
