@@ -18,6 +18,7 @@ from ecgjax.config import check, to_json
 from ecgjax.methods.method import Method
 from ecgjax.model import Model, make_method, spec_of
 from ecgjax.runtime import parallel, preemption, processes
+from ecgjax.runtime.resolve import resolve
 from ecgjax.training import (
   metric_writers,
   optimizers,
@@ -129,7 +130,6 @@ def _set_up(config, workdir, data) -> tuple:
   from ecgjax import evaluate
   from ecgjax.data.batches import extra, run_data, shuffle, split
   from ecgjax.data.batches.patient_index import PatientOptions
-  from ecgjax.methods import supervised
 
   check.check(config, 'train')
   workdir_lib.check(config, workdir)
@@ -161,15 +161,10 @@ def _set_up(config, workdir, data) -> tuple:
   resolved.num_steps = config.num_steps or (
     config.num_epochs * batches.steps_per_epoch
   )
-  if 'supervised' in config and config.supervised.balance_classes:
-    if config.supervised.class_weights:
-      raise ValueError(
-        'config.supervised: give class_weights or balance_classes, not both'
-      )
-    columns = training.columns
-    resolved.supervised.class_weights = supervised.balanced_weights(
-      columns['label'], columns['label_mask'], config.supervised.task
-    )
+  module = resolve('methods', config.method)
+  if hasattr(module, 'from_data'):
+    options = resolved[config.method]
+    options.update(module.from_data(options, training.columns))
   # Or refuses:
   optimizers.make_optimizer(resolved.optimizer, resolved.num_steps)
   method = make_method(resolved)

@@ -35,6 +35,7 @@ def run(*arguments, timeout=900):
     ([LCD, '--mode=study'], ['--mode=train']),
     ([LCD, '--config.optimizer.learning_rate=nan'], ['learning_rate', 'nan']),
     (['--config=configs/supervised.py:preset=probe'], ['init_from', 'frozen']),
+    ([LCD, '--config.lcd.lead_pair=all'], ['lcd.lead_pair', 'per_step, per_']),
     ([LCD, 'surplus'], ['surplus']),
   ],
   ids=lambda a: a[-1] if isinstance(a, list) else '',

@@ -193,6 +193,28 @@ def mix(key, ecg, label, mask, alpha: float, axis_name):
   return ecg, label, mask * partner[2]
 
 
+def from_data(options, columns) -> dict:
+  """Returns the options that follow from the training data: class weights.
+
+  Args:
+    options: see `OPTIONS`.
+    columns: `label` and `label_mask` [N, K] of the training split.
+
+  Raises:
+    ValueError: if weights are given as well.
+  """
+  if not options['balance_classes']:
+    return {}
+  if options['class_weights']:
+    raise ValueError(
+      'config.supervised: give class_weights or balance_classes, not both'
+    )
+  weights = balanced_weights(
+    columns['label'], columns['label_mask'], options['task']
+  )
+  return {'class_weights': weights}
+
+
 def balanced_weights(label, mask, task: str) -> tuple[float, ...]:
   """Class weights that give both sides of every class the same total weight.
 

@@ -216,3 +216,17 @@ def test_balanced_weights():
   single = np.repeat(np.eye(3), (6, 3, 1), axis=0)
   weights = supervised.balanced_weights(single, mask * 0 + 1, 'single_label')
   np.testing.assert_allclose(weights, (10 / 18, 10 / 9, 10 / 3))
+
+
+def test_balanced_classes_get_their_weights_from_the_data():
+  columns = {
+    'label': np.float32([[1, 0], [0, 1], [0, 1], [0, 0]]),
+    'label_mask': np.ones((4, 2), np.float32),
+  }
+  assert supervised.from_data(make_config().supervised, columns) == {}
+  options = make_config(balance_classes=True).supervised
+  found = supervised.from_data(options, columns)
+  assert found == {'class_weights': (3.0, 1.0)}
+  options.class_weights = (1.0, 1.0)
+  with pytest.raises(ValueError, match='balance_classes, not both'):
+    supervised.from_data(options, columns)

@@ -273,6 +273,13 @@ def test_mistakes_are_named(path, value, words):
     make_method(config)
 
 
+def test_names_of_leads_are_read_as_written_elsewhere():
+  config = make_config()
+  names = [name.swapcase() for name in config.data.leads]
+  config.data.leads = tuple(names)
+  assert make_method(config).codec.num_codes == config.vqvae.size
+
+
 def test_contradictions_are_named():
   with pytest.raises(ValueError, match='config.model.kwargs.dim'):
     make_method(make_config('fsq', levels=(8, 5)))
