@@ -165,7 +165,6 @@ def _set_up(config, workdir, data) -> tuple:
   if hasattr(module, 'from_data'):
     options = resolved[config.method]
     options.update(module.from_data(options, training.columns))
-  # Or refuses:
   optimizers.make_optimizer(resolved.optimizer, resolved.num_steps)
   method = make_method(resolved)
   contract = spec_of(config).contract
