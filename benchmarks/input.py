@@ -22,7 +22,7 @@ from benchmarks import timing
 from configs import lcd as lcd_config
 from ecgjax.data.batches import on_device, shuffle, stream
 from ecgjax.data.batches.split import GIB, arguments, open_split
-from ecgjax.data.store import builder as builder_lib
+from ecgjax.data.store.schema import record_features
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.model import make_method
@@ -38,7 +38,7 @@ MEGABYTES = LENGTH * 12 * 2 / 1e6  # per record, as stored
 def write_dataset(directory: str) -> None:
   """A prepared data set of noise with the schema of the builders."""
   os.makedirs(directory)
-  features = builder_lib.record_features(LENGTH, 71)
+  features = record_features(LENGTH, 71)
   template = tfds.core.ShardedFileTemplate(
     data_dir=directory,
     dataset_name='noise',

@@ -330,13 +330,8 @@ def audit_training_data(config, model, builder) -> str:
     leakage.Leak: unless `config.data.allow_leak`.
   """
   data = model.config.data
-  options = {
-    key: data[key]
-    for key in ('size', 'sources', 'labels_csv', 'ptbxl_csv')
-    if data.get(key)
-  }
-  trained_on = prepared.make_builder(data.name, data.dir, data.rate, **options)
-  if not (trained_on.data_path / 'dataset_info.json').exists():
+  trained_on = prepared.builder_of(data)
+  if not prepared.is_prepared(trained_on):
     logger.warning(
       'The training data of the model (%s) are not on this machine; whether '
       'it has seen test patients is not checked',

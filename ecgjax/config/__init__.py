@@ -11,21 +11,13 @@ from collections.abc import Callable, Mapping
 
 import ml_collections
 
+from ecgjax.config import datasets
 from ecgjax.config.option import SEED, Choice, Number, of_group, values
 from ecgjax.ecg import leads
 from ecgjax.runtime.resolve import choose, resolve
 
 # Fields of `config.data` that say where the data lie, not what they are.
-PLACES = ('dir', 'raw_dir', 'labels_csv', 'ptbxl_csv')
-_DATASETS = {
-  # name: rate Hz, samples, default task, builder size ('' where it has none)
-  'synthetic': (100.0, 1000, 'all', 'small'),
-  'ptbxl': (100.0, 1000, 'superclass', ''),
-  'cinc2021': (100.0, 1000, 'scored', ''),
-  'wfdb_folder': (100.0, 1000, 'all', ''),
-  'mimic_iv_ecg': (100.0, 1000, 'all', ''),
-  'code15': (100.0, 1000, 'all', ''),
-}
+PLACES = ('dir', 'raw_dir', *datasets.places())
 # fmt: off
 FIELDS = {
   'mode': 'train',  # what the config is for, see ecgjax/main.py
@@ -45,15 +37,13 @@ FIELDS = {
     'name': '',
     'dir': '',  # '': the default folder of tensorflow-datasets
     'raw_dir': '',  # '': download, where the corpus can be
-    'size': '',
     'rate': Number(100.0, 'float (0, inf)'),  # Hz
     'length': Number(1000, 'int [1, inf)'),  # samples
     'leads': leads.LCD_LEADS,
     'normalisation': 'record_centred',  # see ecgjax/ecg/contract.py
     'task': 'all',
-    'sources': (),  # of cinc2021; signal of ptbxl
-    'labels_csv': '',  # of wfdb_folder
-    'ptbxl_csv': '',  # of cinc2021, see ecgjax/data/cinc2021.py
+    # Of single data sets, see their files in ecgjax/data.
+    **{name: none for name, (none, _) in datasets.options().items()},
     'single_label': False,  # drop records with several labels
     'allow_leak': False,  # True marks the result
     'resident': True,  # one device: training split in its memory
@@ -127,11 +117,11 @@ def common(dataset: str, method: str = '') -> ml_collections.ConfigDict:
       of that name; '' for none. Where the module has `RUN`, its runs have
       these values of common fields.
   """
-  rate, length, task, size = choose('dataset', dataset, _DATASETS)
+  chosen = choose('dataset', dataset, datasets.datasets())
   config = ml_collections.ConfigDict(values(FIELDS))
-  config.data.update(
-    name=dataset, rate=rate, length=length, task=task, size=size
-  )
+  config.data.update(name=dataset, **chosen.defaults)
+  for option, (default, _) in chosen.options.items():
+    config.data[option] = default
   config.optimizer = options('optimizer')
   if method:
     module = resolve('methods', method)

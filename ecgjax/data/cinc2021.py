@@ -71,7 +71,11 @@ class Cinc2021(builder.EcgBuilder):
     '1.0.0': 'First version.',
     '1.1.0': 'NORM or SR of ptb-xl has a name of its own; set labels set masks',
   }
-  OPTIONS = ('sources', 'ptbxl_csv')
+  DEFAULTS = {'task': 'scored'}
+  OPTIONS = {
+    'sources': ((), 'separated by commas; default all'),
+    'ptbxl_csv': ('', "PTB-XL's ptbxl_database.csv"),
+  }
 
   @classmethod
   def make_config(cls, rate, sources=(), **options):
@@ -112,8 +116,8 @@ class Cinc2021(builder.EcgBuilder):
         'is the folder of the challenge that holds training/'
       )
     table = {}
-    if self.builder_config.ptbxl_csv:
-      rows = ptbxl.read_table(self.builder_config.ptbxl_csv)
+    if self.option('ptbxl_csv'):
+      rows = ptbxl.read_table(self.option('ptbxl_csv'))
       table = {int(row['record_id']): row for row in rows}
     entries, left_out = [], []
     for source in wanted:

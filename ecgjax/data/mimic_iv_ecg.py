@@ -156,19 +156,19 @@ class MimicIvEcg(builder.EcgBuilder):
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Give the folder of MIMIC-IV-ECG 1.0 that holds record_list.csv.'
   )
-  OPTIONS = ('labels_csv',)
+  OPTIONS = {'labels_csv': ('', 'labels of your own')}
 
   def label_names(self):
     # A prepared data set knows its labels; the table may be gone.
     stored = self.data_path / 'metadata.json'
     if stored.exists():
       return json.loads(stored.read_text())['label_names']
-    if self.builder_config.labels_csv:
+    if self.option('labels_csv'):
       return self._own_labels()[0]
     return list(STATEMENTS)
 
   def _own_labels(self):
-    path = self.builder_config.labels_csv
+    path = self.option('labels_csv')
     names, rows = wfdb_folder.read_labels(path)
     if not names:
       raise ValueError(f'{path}: no column of labels')
@@ -180,7 +180,7 @@ class MimicIvEcg(builder.EcgBuilder):
       raise ValueError(
         f'{raw_dir} has no {TABLE}; raw_dir is the folder of MIMIC-IV-ECG'
       )
-    if self.builder_config.labels_csv:
+    if self.option('labels_csv'):
       names, known = self._own_labels()
     else:
       names, known = list(STATEMENTS), _machine_labels(raw_dir)

@@ -22,6 +22,7 @@ import signal
 import sys
 import time
 
+from ecgjax.config import datasets
 from ecgjax.data.store import build_report
 from ecgjax.data.store.prepared import (
   build,
@@ -53,10 +54,8 @@ def _parse(argv) -> argparse.Namespace:
   add('--raw_dir', default='', help='recordings; without it: download')
   add('--data_dir', default='', help="default: tensorflow-datasets' own")
   add('--rate', default='100', help='Hz, default 100')
-  add('--sources', default='', help='of cinc2021; signal of ptbxl')
-  add('--size', default='', help='of synthetic: tiny, small or medium')
-  add('--labels_csv', default='', help='labels for wfdb_folder')
-  add('--ptbxl_csv', default='', help="cinc2021: PTB-XL's ptbxl_database.csv")
+  for name, (_, text) in datasets.options().items():
+    add(f'--{name}', default='', help=text.replace('%', '%%'))
   add('--max_rejected', default=0.05, type=share, help='share; default 5%%')
   add('--workers', default=os.cpu_count(), type=int, help='processes')
   add('--check', action='store_true', help='check only, write nothing')
@@ -70,16 +69,12 @@ def run(argv: list[str] | None = None) -> int:
     ValueError: for anything the user has to correct.
   """
   flags = _parse(argv)
-  sources = tuple(name for name in flags.sources.split(',') if name)
-  options = {
-    'sources': sources,
-    'size': flags.size,
-    'labels_csv': flags.labels_csv,
-    'ptbxl_csv': flags.ptbxl_csv,
-    'max_rejected': flags.max_rejected,
-    'workers': flags.workers,
-  }
-  options = {k: v for k, v in options.items() if v or k == 'max_rejected'}
+  options = {'max_rejected': flags.max_rejected, 'workers': flags.workers}
+  for name, (none, _) in datasets.options().items():
+    value = getattr(flags, name)
+    if value:
+      many = isinstance(none, tuple)
+      options[name] = tuple(filter(None, value.split(','))) if many else value
   where = (flags.dataset, flags.data_dir, flags.rate)
   if flags.check:
     return _check(flags, make_builder(*where, **options))

@@ -161,7 +161,10 @@ class Ptbxl(builder.EcgBuilder):
     'to download it from PhysioNet.'
   )
 
-  OPTIONS = ('sources',)
+  DEFAULTS = {'task': 'superclass'}
+  OPTIONS = {
+    'sources': ((), 'records100, records500 or records500-unheld'),
+  }
 
   @classmethod
   def make_config(cls, rate, sources=(), **options):

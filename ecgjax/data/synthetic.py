@@ -156,16 +156,11 @@ class Synthetic(builder.EcgBuilder):
     'statement about patients may rest on them.'
   )
   LICENSE = 'Made by the Apache-2.0 code of ecgjax'
+  OPTIONS = {'size': ('small', 'tiny, small or medium')}
 
   @classmethod
   def make_config(cls, rate, **options):
-    given = {name: value for name, value in options.items() if value}
-    given.pop('max_rejected', None)
-    given.pop('workers', None)
-    size = given.pop('size', 'small')
-    if given:
-      raise ValueError(f'synthetic has no option {sorted(given)[0]}')
-    return synthetic_config(size, rate)
+    return synthetic_config(cls.given(options).get('size', 'small'), rate)
 
   def _create_builder_config(self, builder_config, version):
     if not isinstance(builder_config, str):

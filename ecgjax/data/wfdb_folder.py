@@ -129,18 +129,18 @@ class WfdbFolder(builder.EcgBuilder):
     '1.0.0': 'First version.',
     '1.1.0': "LUDB in microvolts by its counts, not by its leads' spans.",
   }
-  OPTIONS = ('labels_csv',)
+  OPTIONS = {'labels_csv': ('', 'table with labels')}
 
   def label_names(self):
     # A prepared data set knows its labels; the table may be gone.
     stored = self.data_path / 'metadata.json'
     if stored.exists():
       return json.loads(stored.read_text())['label_names']
-    path = self.builder_config.labels_csv
+    path = self.option('labels_csv')
     return read_labels(path)[0] if path else []
 
   def plan(self, raw_dir):
-    path = self.builder_config.labels_csv
+    path = self.option('labels_csv')
     names, table = read_labels(path) if path else ([], {})
     records = wfdb_folder.find_records(raw_dir)
     if not records:

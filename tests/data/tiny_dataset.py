@@ -63,10 +63,10 @@ def write(
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-  from ecgjax.data.store import builder
+  from ecgjax.data.store import schema
 
   os.makedirs(directory)
-  features = builder.record_features(length, len(label_names))
+  features = schema.record_features(length, len(label_names))
   infos = []
   for split, examples in splits.items():
     parts = np.array_split(np.arange(len(examples)), num_shards)

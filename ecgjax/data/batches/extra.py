@@ -64,10 +64,9 @@ def read_table(folder) -> dict[str, np.ndarray]:
 
 
 def _builder(folder):
-  import tensorflow_datasets as tfds
-
-  dataset = read_summary(folder)['dataset']
-  return tfds.builder_from_directory(str(pathlib.Path(folder) / dataset))
+  return records.open_folder(
+    pathlib.Path(folder) / read_summary(folder)['dataset']
+  )
 
 
 def _open(folder, options, data) -> Split:

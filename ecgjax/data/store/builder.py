@@ -1,4 +1,4 @@
-"""What every TFDS builder of the project shares: schema, plan, writing.
+"""What every TFDS builder of the project shares: options, plan, writing.
 
 A builder's `plan` says which records there are, in which split; this module
 reads, checks, converts, writes them and keeps the list of rejections.
@@ -28,11 +28,13 @@ import tqdm
 
 from ecgjax.data.raw import validate
 from ecgjax.data.store import build_report, convert, same_bytes
+from ecgjax.data.store.schema import record_features
 from ecgjax.formats import wfdb
 
 # A worker needs a second to start, in which one process converts a thousand.
 RECORDS_PER_WORKER = 2048
 SPLITS = ('train', 'validation', 'test')
+_COMMON = ('max_rejected', 'workers')  # options that every data set has
 _CONFIG_NAME = re.compile(r'(\d+(?:\.\d+)?)hz((?:\+[\w-]+)*)')
 
 
@@ -43,16 +45,14 @@ class EcgConfig(tfds.core.BuilderConfig):
   Attributes:
     rate: sampling rate of the stored ECGs, Hz.
     sources: of a corpus with several, or its published signals; () means all.
-    labels_csv: table with labels (wfdb_folder).
-    ptbxl_csv: PTB-XL's own table, to leave out its folds 9 and 10 (cinc2021).
+    options: given values of the data set's own `OPTIONS`.
     max_rejected: largest share of rejected records, in [0, 1].
     workers: processes that read and convert.
   """
 
   rate: float = 100.0
   sources: tuple[str, ...] = ()
-  labels_csv: str = ''
-  ptbxl_csv: str = ''
+  options: dict[str, Any] = dataclasses.field(default_factory=dict)
   max_rejected: float = 0.05
   workers: int = 1
 
@@ -74,45 +74,6 @@ def ecg_config(
       f'max_rejected is {config.max_rejected}; it is a share, like 0.05 or 5%'
     )
   return config
-
-
-def record_features(length: int, num_labels: int) -> tfds.features.FeaturesDict:
-  """The record schema of the project.
-
-  Args:
-    length: samples per lead, T.
-    num_labels: statements that the corpus knows, A; at least one.
-  """
-  as_bytes = tfds.features.Encoding.BYTES
-
-  def tensor(dtype, *shape, encoding=tfds.features.Encoding.NONE):
-    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=encoding)
-
-  # Default integers would become int64: 2.3 times the bytes of the signal.
-  return tfds.features.FeaturesDict(
-    {
-      'ecg': tensor(np.int16, length, 12, encoding=as_bytes),
-      'gain': tensor(np.float32, 12),  # units/mV
-      'baseline': tensor(np.float32, 12),  # units; mV = (ecg - baseline) / gain
-      'fs': tensor(np.float32),  # Hz
-      'lead_mask': tensor(np.bool_, 12),
-      'valid_start': tensor(np.int32),
-      'valid_len': tensor(np.int32),
-      'record': tensor(np.int32),  # position among all record ids
-      'record_id': tfds.features.Text(),
-      'patient': tensor(np.int32),  # position among all patient ids
-      'patient_id': tfds.features.Text(),
-      'time': tensor(np.float32),  # days since the patient's first; -1 unknown
-      'age': tensor(np.float32),  # years; nan unknown
-      'sex': tensor(np.int32),  # 0 male, 1 female, -1 unknown
-      'labels': tensor(np.uint8, num_labels, encoding=as_bytes),
-      'label_mask': tensor(np.uint8, num_labels, encoding=as_bytes),
-      'fold': tensor(np.int32),  # -1: none
-      'limb_residual': tensor(np.float32),  # uV, 95th percentile
-      'content_hash': tfds.features.Text(),
-      'source': tfds.features.Text(),
-    }
-  )
 
 
 class Entry(NamedTuple):
@@ -189,8 +150,8 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """Base of the builders that read recordings from a raw folder.
 
   A subclass sets MANUAL_DOWNLOAD_INSTRUCTIONS, DESCRIPTION, CITATION, LICENSE
-  and HOMEPAGE, names in OPTIONS the fields of `EcgConfig` that only it uses,
-  and implements `plan`, `label_names` and, where needed, `annotate`, `fetch`.
+  and HOMEPAGE, may say DEFAULTS and OPTIONS (see `config.datasets`), and
+  implements `plan`, `label_names` and, where needed, `annotate`, `fetch`.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -198,7 +159,8 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   BUILDER_CONFIGS = [ecg_config(100), ecg_config(500)]
   MANUAL_DOWNLOAD_INSTRUCTIONS = 'Give the folder of the recordings.'
   DESCRIPTION = CITATION = LICENSE = HOMEPAGE = ''
-  OPTIONS: tuple[str, ...] = ()
+  DEFAULTS: dict[str, Any] = {}
+  OPTIONS: dict[str, tuple[Any, str]] = {}
   READ = staticmethod(wfdb.read_wfdb)  # (path, raw folder) -> Recording
 
   def plan(self, raw_dir: str) -> Plan:
@@ -244,16 +206,28 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     Args:
       rate: Hz.
-      **options: fields of `EcgConfig`; empty ones are not given.
+      **options: max_rejected, workers and those of `OPTIONS`; empty ones are
+        not given.
 
     Raises:
       ValueError: if a choice does not apply to this data set.
     """
-    given = {name for name, value in options.items() if value}
-    strange = given - {'max_rejected', 'workers', *cls.OPTIONS}
+    common = {k: options.pop(k) for k in _COMMON if k in options}
+    own = cls.given(options)
+    return ecg_config(rate, own.get('sources', ()), options=own, **common)
+
+  @classmethod
+  def given(cls, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are not empty; refuses those of other data sets."""
+    given = {name: value for name, value in options.items() if value}
+    strange = sorted(given.keys() - {*_COMMON, *cls.OPTIONS})
     if strange:
-      raise ValueError(f'{cls.name} has no option {sorted(strange)[0]}')
-    return ecg_config(rate, **options)
+      raise ValueError(f'{cls.name} has no option {strange[0]}')
+    return given
+
+  def option(self, name: str) -> Any:
+    """Value of one of `OPTIONS`."""
+    return self.builder_config.options.get(name, self.OPTIONS[name][0])
 
   def _create_builder_config(self, builder_config, version):
     # Any rate is a config, not only those in BUILDER_CONFIGS.

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 
 from ecgjax.data.store import builder as builder_lib
 from ecgjax.data.store import convert, prepared
+from ecgjax.data.store.schema import record_features
 
 SOURCE = 'generated'
 
@@ -80,7 +81,7 @@ class GeneratedEcgs(builder_lib.EcgBuilder):
       description=self.DESCRIPTION,
       features=tfds.features.FeaturesDict(
         {
-          **builder_lib.record_features(length, len(config.names)),
+          **record_features(length, len(config.names)),
           'parent_a': tfds.features.Text(),
           'parent_b': tfds.features.Text(),
           'operator': tfds.features.Text(),

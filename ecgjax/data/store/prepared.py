@@ -3,12 +3,11 @@
 import contextlib
 import fcntl
 import importlib
-import importlib.util
 import os
 import pathlib
-import pkgutil
-import re
 import shutil
+
+from ecgjax.config import datasets
 
 
 def builder_class(name: str):
@@ -17,27 +16,11 @@ def builder_class(name: str):
   Raises:
     ValueError: naming the data sets there are.
   """
-  names = [
-    module.name
-    for module in pkgutil.iter_modules(
-      importlib.import_module('ecgjax.data').__path__
-    )
-    if _is_builder(module.name)
-  ]
+  names = datasets.datasets()
   if name not in names:
     raise ValueError(f'no data set {name!r}; choose one of {", ".join(names)}')
-  return getattr(importlib.import_module(f'ecgjax.data.{name}'), _class(name))
-
-
-def _class(name: str) -> str:
-  return ''.join(part.capitalize() for part in name.split('_'))
-
-
-def _is_builder(name: str) -> bool:
-  # By its text: importing every module would import everything.
-  source = importlib.util.find_spec(f'ecgjax.data.{name}').loader
-  text = source.get_source(f'ecgjax.data.{name}')
-  return re.search(rf'^class {_class(name)}\(.*Builder', text, re.M) is not None
+  module = importlib.import_module(f'ecgjax.data.{name}')
+  return getattr(module, datasets.class_name(name))
 
 
 def make_builder(name: str, data_dir: str = '', rate: float = 100, **options):
@@ -112,19 +95,26 @@ def open_builder(data):
   """The data set that `config.data` names, built on first use.
 
   Args:
-    data: has name, dir, raw_dir, rate, and where they apply size, sources,
-      labels_csv, ptbxl_csv.
+    data: `config.data`: name, dir, raw_dir, rate, and options of the data set.
 
   Raises:
     ValueError: for anything the user has to correct.
   """
-  options = {
-    key: data[key]
-    for key in ('size', 'sources', 'labels_csv', 'ptbxl_csv')
-    if data.get(key)
-  }
-  builder, _ = build(data.name, data.dir, data.rate, data.raw_dir, **options)
-  return builder
+  return build(*_where(data), data.raw_dir, **_options(data))[0]
+
+
+def builder_of(data):
+  """The builder of the data set that `config.data` names, prepared or not."""
+  return make_builder(*_where(data), **_options(data))
+
+
+def _where(data) -> tuple[str, str, float]:
+  return data.name, data.dir, data.rate
+
+
+def _options(data) -> dict:
+  """Options of data sets that are given."""
+  return {key: data[key] for key in datasets.options() if data.get(key)}
 
 
 def existing_folder(raw_dir: str) -> str:

@@ -1,7 +1,7 @@
 """The record table: every field of a split but the signal, as NumPy arrays.
 
 A prepared data set is a TFDS folder of TFRecord shards with the record schema
-of `data.store.builder`. Everything that has to know the records without their
+of `data.store.schema`. Everything that has to know the records without their
 signals (label tasks, label subsets, the leakage audit, the patient sampler,
 the metadata of a batch) reads this table instead of decoding shards again: it
 parses the records and leaves the signal's bytes alone.
@@ -28,6 +28,13 @@ READ_AHEAD = 4 << 20  # bytes of a shard read at a time
 
 class CorruptShard(ValueError):
   """A shard that is missing, damaged or of another length than recorded."""
+
+
+def open_folder(path):
+  """The builder of a prepared data set, from its TFDS folder alone."""
+  import tensorflow_datasets as tfds
+
+  return tfds.builder_from_directory(str(path))
 
 
 def shards(builder, split: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -151,9 +158,7 @@ def read_table(builder, split: str) -> dict[str, np.ndarray]:
 
 @functools.lru_cache(maxsize=16)
 def _read_table(data_path: str, split: str) -> dict[str, np.ndarray]:
-  import tensorflow_datasets as tfds
-
-  builder = tfds.builder_from_directory(data_path)
+  builder = open_folder(data_path)
   features = builder.info.features
   names = [name for name in features if name != SIGNAL]
   parts = {name: [] for name in names}
@@ -183,9 +188,8 @@ def _parser(data_path: str, names: tuple[str, ...]):
   tensor as one string.
   """
   import tensorflow as tf
-  import tensorflow_datasets as tfds
 
-  features = tfds.builder_from_directory(data_path).info.features
+  features = open_folder(data_path).info.features
   stored = {name: features[name].get_serialized_info() for name in names}
   tensors = {name: features[name].get_tensor_info() for name in names}
   spec = {}
