@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
+from tensorflow_datasets.core import writer
 
 from ecgjax.data.raw import validate
-from ecgjax.data.store import build_report, convert, same_bytes
+from ecgjax.data.store import build_report, convert
 from ecgjax.data.store.schema import record_features
 from ecgjax.formats import wfdb
 
@@ -144,6 +145,23 @@ def positions(ids: Iterable[str]) -> dict[str, int]:
   """Position of each id among all, numbers in numerical order."""
   order = sorted(set(ids), key=lambda name: (len(name), name))
   return {name: i for i, name in enumerate(order)}
+
+
+class DeterministicWriter(writer.ExampleWriter):
+  """Writes TFRecords that have the same bytes whenever they are written.
+
+  A record is a protocol buffer map, whose order changes from run to run.
+  """
+
+  def write(self, path, examples):
+    from tensorflow.train import Example
+
+    def sorted_maps():
+      for key, data in examples:
+        example = Example.FromString(data)
+        yield key, example.SerializeToString(deterministic=True)
+
+    return super().write(path, sorted_maps())
 
 
 class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -304,7 +322,7 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return self._tally, plan
 
   def _example_writer(self):
-    return same_bytes.SameBytesWriter(self.info.file_format)
+    return DeterministicWriter(self.info.file_format)
 
   def _download_and_prepare(self, dl_manager, download_config):
     try:
