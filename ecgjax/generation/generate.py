@@ -27,6 +27,7 @@ from ecgjax.data.batches import extra, run_data
 from ecgjax.data.store import labels, splits
 from ecgjax.data.store.records import read_table
 from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract
 from ecgjax.generation import inputs, latent_mix, operators, parents
 from ecgjax.generation.summary import (
   describe,
@@ -107,13 +108,16 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
   started = time.monotonic()
   folder = pathlib.Path(out_dir)
   workdir_lib.check(config, folder)
-  check_options(config)
-  models = inputs.restore_models(config, data)
+  options, contract = config.augment, InputContract.from_data(config.data)
+  check_options(options)
+  models = inputs.restore_models(options, contract, data)
   if (folder / extra.SUMMARY).is_file():
     _check_finished(folder, data, models)
     logger.info('%s is finished; see %s', folder, folder / extra.SUMMARY)
     return folder
-  context, task, excluded = inputs.make_context(config, data, models)
+  context, task, excluded = inputs.make_context(
+    options, contract, config.data.task, data, models
+  )
   parents.check_parents(
     context.pool.ids,
     {
@@ -121,10 +125,10 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
     },
     read_table(data.builder, 'train'),
   )
-  propose = operators.make_maker(config.augment.operator, context)
+  propose = operators.make_maker(options.operator, context)
   teacher = inputs.make_teacher(models['teacher'])
   made, classes, rejected = fill_classes(
-    config, context, data.labelled['train'], task, propose, teacher
+    context, data.labelled['train'], task, propose, teacher, config.seed
   )
   if not made:
     raise ValueError(
@@ -134,7 +138,7 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
   hashes = {'split': data.split_hash, 'manifest': data.manifest_hash}
   hashes |= {name: model.digest for name, model in models.items() if model}
   facts = {
-    'operator': config.augment.operator,
+    'operator': options.operator,
     'source': data.builder.info.full_name,
     'seed': config.seed,
     'rate': context.rate,
@@ -146,10 +150,9 @@ def generate_for(config, data, out_dir) -> pathlib.Path:
     'measures': measure(context, made),
   }
   workdir_lib.create(config, folder)
-  dataset = write_dataset(folder, context, made, config, facts)
-  write_gallery(
-    folder / 'gallery.html', facts, gallery_rows(context, made, config, data)
-  )
+  dataset = write_dataset(folder, context, made, facts)
+  rows = gallery_rows(context, made, options.gallery, data)
+  write_gallery(folder / 'gallery.html', facts, rows)
   summary = facts | {
     'synthetic': True,
     'generated': True,
@@ -175,9 +178,9 @@ def without_places(fields: dict) -> dict:
   return fields | {'augment': fields['augment'] | places}
 
 
-def check_options(config) -> None:
+def check_options(options) -> None:
   """Refuses fields of `config.augment` that contradict each other."""
-  options, operator = config.augment, config.augment.operator
+  operator = options.operator
   for field, needed in (
     ('codec', operator in operators.WITH_CODEC),
     ('prior', operator in operators.WITH_PRIOR),
@@ -192,7 +195,7 @@ def check_options(config) -> None:
   parents.number_wanted(1, options.ratio, options.target)
 
 
-def fill_classes(config, context, labelled, task, propose, teacher):
+def fill_classes(context, labelled, task, propose, teacher, seed: int):
   """Makes ECGs class by class, the rarest first.
 
   An ECG counts for every class that it has.
@@ -201,7 +204,7 @@ def fill_classes(config, context, labelled, task, propose, teacher):
     [`operators.Made`], class -> {'real', 'wanted', 'made'}, reason -> number of
     proposals that were refused.
   """
-  options = config.augment
+  options = context.options
   label = labelled.columns['label'] * labelled.columns['label_mask']
   real = dict(zip(task.classes, (label > 0).sum(axis=0).tolist()))
   pool_label, mask = labels.apply(
@@ -224,7 +227,7 @@ def fill_classes(config, context, labelled, task, propose, teacher):
       logger.info('%s', refusal)
       classes[name]['refused'] = refusal
     elif missing > 0:
-      rng = np.random.Generator(np.random.Philox([config.seed, column]))
+      rng = np.random.Generator(np.random.Philox([seed, column]))
       new = _fill(rng, name, missing, rows, propose, teacher, rejected)
       for x in new:
         found, known = labels.apply(task, x.labels, x.label_mask)
@@ -301,12 +304,12 @@ def _fill(
   return kept
 
 
-def write_dataset(folder, context, made, config, facts) -> pathlib.Path:
+def write_dataset(folder, context, made, facts) -> pathlib.Path:
   """Writes the ECGs; returns the TFDS folder."""
   from ecgjax.data.store import generated
 
   name = lambda row: str(context.pool.ids[row]) if row >= 0 else ''
-  operator, seed = config.augment.operator, config.seed
+  operator, seed = facts['operator'], facts['seed']
   children = [
     generated.Child(
       record_id=f'generated-{operator}-{seed}-{number:06d}',
@@ -329,9 +332,9 @@ def write_dataset(folder, context, made, config, facts) -> pathlib.Path:
   )
 
 
-def gallery_rows(context, made, config, data) -> list[dict]:
-  """Children for the gallery, spread over what was made, with their parents."""
-  count = min(config.augment.gallery, len(made))
+def gallery_rows(context, made, count: int, data) -> list[dict]:
+  """At most `count` children and their parents, spread over what was made."""
+  count = min(count, len(made))
   rows = []
   for place in np.linspace(0, len(made) - 1, count).astype(int):
     x = made[place]

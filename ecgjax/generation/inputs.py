@@ -19,13 +19,20 @@ from ecgjax.simulator import simulator
 METHODS = {'codec': 'vqvae', 'prior': 'prior', 'teacher': 'supervised'}
 
 
-def restore_models(config, data) -> dict[str, Model | None]:
+def restore_models(
+  options, mine: InputContract, data
+) -> dict[str, Model | None]:
   """The checkpoints that the operator uses, checked against data and config.
+
+  Args:
+    options: `config.augment`.
+    mine: contract of the ECGs that are generated.
+    data: `run_data.RunData` of the parents.
 
   Raises:
     ValueError: if one is of another method, other records or another contract.
   """
-  options, models = config.augment, {}
+  models = {}
   for field, method in METHODS.items():
     models[field] = None
     needed = {'codec': operators.WITH_CODEC, 'prior': operators.WITH_PRIOR}
@@ -45,7 +52,6 @@ def restore_models(config, data) -> dict[str, Model | None]:
         'modality=signal'
       )
     _check_fold(where, model, data)
-    mine = InputContract.from_config(config)
     if field != 'teacher' and model.contract != mine:
       raise ValueError(
         f'{where} was trained on {model.contract}, this config has {mine}'
@@ -80,41 +86,47 @@ def _check_fold(where: str, model, data) -> None:
   )
 
 
-def make_context(config, data, models):
+def make_context(options, mine: InputContract, task: str, data, models):
   """Reads the records of the classes that are wanted.
+
+  Args:
+    options: `config.augment`.
+    mine: contract of the ECGs that are generated.
+    task: `config.data.task`.
+    data: `run_data.RunData` of the parents.
+    models: what `restore_models` returned.
 
   Returns:
     `operators.Context`, the `labels.LabelTask`, and reason -> number of records
     that cannot be parents.
   """
-  options, builder = config.augment, data.builder
+  builder = data.builder
   labelled = data.labelled['train']
   names = tuple(builder.info.metadata['label_names'])
-  task = labels.make_task(config.data.task, names)
-  if task.classes != labelled.class_names:
+  label_task = labels.make_task(task, names)
+  classes = label_task.classes
+  if classes != labelled.class_names:
     raise ValueError(
-      f'config.data.task is {config.data.task!r}; the data were opened with '
-      f'the classes {", ".join(labelled.class_names)}'
+      f'config.data.task is {task!r}; the data were opened with the classes '
+      + ', '.join(labelled.class_names)
     )
-  strange = sorted(set(options.classes) - set(task.classes))
+  strange = sorted(set(options.classes) - set(classes))
   if strange:
     raise ValueError(
       f'config.augment.classes: no class {strange[0]!r}; the classes are '
-      + ', '.join(task.classes)
+      + ', '.join(classes)
     )
   table = read_table(builder, 'train')
   label = labelled.columns['label'] * labelled.columns['label_mask']
-  wanted = [name in (options.classes or task.classes) for name in task.classes]
+  wanted = [name in (options.classes or classes) for name in classes]
   rows = (label[:, wanted] > 0).any(axis=1)
   pool = parents.make_pool(
     table, labelled.record_ids[rows], label[rows], options.match
   )
-  contract = InputContract(
-    config.data.rate, config.data.length, leads.INDEPENDENT_LEADS
-  )
+  contract = InputContract(mine.rate, mine.length, leads.INDEPENDENT_LEADS)
   ecg, whole, known = read_tracings(contract, builder, pool)
   peaks = [
-    beats.r_peaks(x, config.data.rate) if k else np.zeros(0)
+    beats.r_peaks(x, mine.rate) if k else np.zeros(0)
     for x, k in zip(ecg, known)
   ]
   padded, count = align.pad_peaks(peaks)
@@ -132,18 +144,18 @@ def make_context(config, data, models):
     exclude('no_partner', ~parents.has_partner(pool, usable))
   metadata = dict(builder.info.metadata.items())
   recording = simulator.Config(
-    config.data.rate,
-    config.data.length,
+    mine.rate,
+    mine.length,
     noise=metadata.get('noise', 1.0),
     intra=metadata.get('intra', 0.5),
   )
   return (
     operators.Context(
-      options, pool, names, ecg, padded, count, usable, config.data.rate,
+      options, pool, names, ecg, padded, count, usable, mine.rate,
       recording, models['codec'], models['prior'],
       prior_labels(models['prior'], builder, pool),
     ),
-    task,
+    label_task,
     excluded,
   )  # fmt: skip
 

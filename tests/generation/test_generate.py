@@ -14,6 +14,7 @@ from ecgjax.data.batches.split import arguments, open_split
 from ecgjax.data.store import generated, splits
 from ecgjax.data.store import records as records_lib
 from ecgjax.ecg import beats, leads
+from ecgjax.ecg.contract import InputContract
 from ecgjax.generation import generate, inputs, operators
 from tests import tiny_runs
 from tests.generation import beating
@@ -211,19 +212,23 @@ def test_what_cannot_be_is_refused(data, tmp_path, options, message):
 def test_implausible_children_are_counted(data):
   config = beating.make_config(classes=('NORM',), ratio=1.0)
   context, task, _ = inputs.make_context(
-    config, data, dict.fromkeys(inputs.METHODS)
+    config.augment,
+    InputContract.from_data(config.data),
+    config.data.task,
+    data,
+    dict.fromkeys(inputs.METHODS),
   )
   propose = operators.make_maker('input_smote', context)
   # Believes every second one.
   teacher = lambda ecg, name: np.resize([0.5, 0.51], len(ecg))
   made, classes, rejected = generate.fill_classes(
-    config, context, data.labelled['train'], task, propose, teacher
+    context, data.labelled['train'], task, propose, teacher, 0
   )
   assert len(made) == classes['NORM']['made'] == 12
   assert rejected['implausible'] >= 11
   never = lambda ecg, name: np.zeros(len(ecg))
   made, classes, _ = generate.fill_classes(
-    config, context, data.labelled['train'], task, propose, never
+    context, data.labelled['train'], task, propose, never, 0
   )
   assert not made and classes['NORM'] == {'real': 12, 'wanted': 12, 'made': 0}
 

@@ -5,6 +5,7 @@ import pytest
 
 from ecgjax.data.batches import split as split_lib
 from ecgjax.ecg import leads
+from ecgjax.ecg.contract import InputContract
 from ecgjax.generation import inputs, operators
 from tests import tiny_runs
 from tests.generation import beating
@@ -29,8 +30,11 @@ def prior(data, codec, tmp_path_factory):
 def proposals(data, operator, made_for='LBBB', **options):
   """What a maker proposes for the first rows that may be parents."""
   config = beating.make_config(operator, **options)
-  models = inputs.restore_models(config, data)
-  context, _, _ = inputs.make_context(config, data, models)
+  contract = InputContract.from_data(config.data)
+  models = inputs.restore_models(config.augment, contract, data)
+  context, _, _ = inputs.make_context(
+    config.augment, contract, config.data.task, data, models
+  )
   rows = np.flatnonzero(context.usable)
   first = np.resize(rows, operators.BATCH)
   propose = operators.make_maker(operator, context)
@@ -156,7 +160,8 @@ def test_teacher_of_the_fold_filters(data, tmp_path):
   )
   digest = split_lib.fingerprint(split)['sha256']
   tiny_runs.write_classifier(teacher, beating.NAMES, fingerprint=digest)
-  models = inputs.restore_models(config, data)
+  contract = InputContract.from_data(config.data)
+  models = inputs.restore_models(config.augment, contract, data)
   probability = inputs.make_teacher(models['teacher'])
   ecg = np.zeros((4, beating.LENGTH, 12), np.float32)
   scores = probability(ecg, 'LVH')

@@ -205,4 +205,4 @@ def test_generation_refuses_pages(monkeypatch):
   config = config_lib.common('synthetic')
   config.augment = config_lib.options('augment') | {'codec': 'runs/pages'}
   with pytest.raises(ValueError, match='runs/pages codes pages'):
-    inputs.restore_models(config, None)
+    inputs.restore_models(config.augment, None, None)
