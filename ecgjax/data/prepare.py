@@ -69,7 +69,7 @@ def run(argv: list[str] | None = None) -> int:
     ValueError: for anything the user has to correct.
   """
   flags = _parse(argv)
-  options = {'max_rejected': flags.max_rejected, 'workers': flags.workers}
+  options = {'max_rejected': flags.max_rejected, 'workers': flags.workers or 1}
   for name, (none, _) in datasets.options().items():
     value = getattr(flags, name)
     if value:
