@@ -73,7 +73,7 @@ class Cinc2021(builder.EcgBuilder):
   }
   DEFAULTS = {'task': 'scored'}
   OPTIONS = {
-    'sources': ((), 'separated by commas; default all'),
+    'sources': ((), 'separated by commas, default all'),
     'ptbxl_csv': ('', "PTB-XL's ptbxl_database.csv"),
   }
 
