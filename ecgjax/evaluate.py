@@ -166,7 +166,6 @@ def evaluate_run(config, trained, data, workdir) -> dict:
     options,
     config.probe.recipe,
     config.bootstrap_draws,
-    trained.checkpointer.metadata(model.step)['metrics'],
   )
   found = named.find(names, run)
   evaluation, ending = conclude(run, found)
@@ -363,8 +362,10 @@ def choose_model(config, trained) -> Model:
     config.evaluate_checkpoint,
     {'last': False, 'best': True},
   )
+  figures = lambda step: trained.checkpointer.metadata(step)['metrics']
   if not which:
-    return trained.model
+    model = trained.model
+    return model._replace(figures=figures(model.step))
   best = trained.checkpointer.best_step()
   if best is None:
     raise ValueError(
@@ -372,4 +373,5 @@ def choose_model(config, trained) -> Model:
       f'{config.best_metric}, so that none is the best; set '
       '--config.evaluate_checkpoint=last in another --workdir'
     )
-  return trained.model.of(trained.checkpointer.restore(trained.state, best))
+  state = trained.checkpointer.restore(trained.state, best)
+  return trained.model.of(state)._replace(figures=figures(best))

@@ -6,7 +6,8 @@ has to be configured again: see `checkpoints` for what is stored.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +45,7 @@ class Model(NamedTuple):
     fingerprint: sha256 of its training data, '' if unknown.
     num_labels: number of classes in the labels that it was trained with. A
       prior has some, too, but no `class_names`.
+    figures: name -> figure on validation that training kept with it.
   """
 
   method: Method
@@ -56,6 +58,7 @@ class Model(NamedTuple):
   step: int = 0
   fingerprint: str = ''
   num_labels: int = 0
+  figures: Mapping[str, float] = types.MappingProxyType({})
 
   @property
   def digest(self) -> str:
@@ -128,6 +131,7 @@ def load(path) -> Model:
   return Model(
     method, contract, params, model_state, class_names, None, config,
     int(arrays['step']), metadata.get('fingerprint', ''), num_labels,
+    metadata['metrics'],
   )  # fmt: skip
 
 

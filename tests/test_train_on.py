@@ -126,18 +126,11 @@ def test_learning_rates_are_compared_the_right_way_round(
 
   def train_on(run, folder, data, description):
     rate = run.optimizer.learning_rate
-    saver = types.SimpleNamespace(
-      metadata=lambda step: {'metrics': {metric: figures[rate]}}
-    )
-    return types.SimpleNamespace(checkpointer=saver, rate=rate, step=1)
+    return model_of(rate)
 
-  class Folder:  # the checkpoints of one training
-    def __init__(self, path):
-      self.rate = float(path.parts[-2].split('rate')[1])
-
-    def metadata(self, step):
-      return {'metrics': {metric: figures[self.rate]}}
-
+  model_of = lambda rate: types.SimpleNamespace(
+    rate=rate, figures={metric: figures[rate]}
+  )
   monkeypatch.setattr(studies_base.train, 'train_on', train_on)
   monkeypatch.setattr(
     studies_base.evaluate, 'choose_model', lambda run, trained: trained
@@ -153,10 +146,10 @@ def test_learning_rates_are_compared_the_right_way_round(
     seed=0, learning_rates=tuple(figures),
   )  # fmt: skip
   assert chosen == (best, best)
-  monkeypatch.setattr(checkpoints, 'Checkpointer', Folder)
-  monkeypatch.setattr(checkpoints, 'chosen_step', lambda checkpointer: 1)
-  run = studies_base.best_run(config, tmp_path, 'scratch')
-  assert run.name == f'scratch-rate{best:g}'
+  load = lambda folder: model_of(float(folder.name.split('rate')[1]))
+  monkeypatch.setattr(studies_base, 'load', load)
+  found = studies_base.best_model(config, tmp_path, 'scratch')
+  assert found.rate == best
 
 
 def save_two(workdir, config, evaluate_checkpoint):
@@ -217,6 +210,7 @@ def test_probe_and_finetuning_start_from_one_encoder(tmp_path, which, step):
   save_two(tmp_path, patient_contrast(), which)
   model = model_lib.load(tmp_path)
   assert model.step == step
+  assert model.figures == {'validation_loss': {1: 0.1, 2: 0.9}[step]}
   config = supervised_config.get_config().copy_and_resolve_references()
   config.model = TINY
   config.data.update({'length': 200, 'leads': ('II', 'V1')})

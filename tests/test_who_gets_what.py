@@ -170,10 +170,9 @@ def judged(monkeypatch, splits, tmp_path):
     monkeypatch.setattr(evaluate, 'facts', facts)
     monkeypatch.setattr(evaluate.results_lib, 'assemble', lambda *_, **__: {})
     data = types.SimpleNamespace(labelled=splits)
-    saver = types.SimpleNamespace(metadata=lambda step: {'metrics': {}})
     trained = types.SimpleNamespace(
       initial=named('initial'), model=named('last'), start=named('start'),
-      wall_seconds=0, examples_per_second=1.0, checkpointer=saver,
+      wall_seconds=0, examples_per_second=1.0,
     )  # fmt: skip
     evaluate.evaluate_run(config, trained, data, tmp_path)
     assert (seen['split'], seen['model']) == ('test', 'chosen')

@@ -23,7 +23,6 @@ class Run:
     options: name -> value: the `OPTIONS` of the evaluators, as configured.
     recipe: how probes are fitted, see `arms.fit_probe`.
     draws: number of bootstrap draws over patients.
-    figures: name -> validation figure that training kept with the checkpoint.
   """
 
   models: Mapping[str, Model]
@@ -32,7 +31,6 @@ class Run:
   options: Mapping[str, object]
   recipe: str
   draws: int
-  figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
   _known: dict = dataclasses.field(default_factory=dict, repr=False)
   _passes: list = dataclasses.field(default_factory=list, repr=False)
 

@@ -9,5 +9,5 @@ from ecgjax.report.finding import Finding
 
 def evaluate(run) -> Finding:
   """The validation loss that training kept with the checkpoint."""
-  loss = run.figures['validation_loss']
+  loss = run.model.figures['validation_loss']
   return Finding(metrics={'validation_loss': {'value': loss, 'ci95': None}})

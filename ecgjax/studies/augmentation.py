@@ -233,7 +233,6 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
     )
   evaluation, _ = compare(scores, data.labelled, arm, config.bootstrap_draws)
   augmentation_summary.write_scores(folder, scores)
-  metadata = trained.checkpointer.metadata(model.step)
   results = assemble(
     evaluation,
     **study.facts(
@@ -247,7 +246,7 @@ def _run_cell(config, fold, runs, folder, arm: str, seed: int) -> None:
       'checkpoint': model.digest,
     },
     examples_per_second=trained.examples_per_second,
-    validation_macro_auroc=metadata['metrics']['validation_macro_auroc'],
+    validation_macro_auroc=model.figures['validation_macro_auroc'],
     **extra,
   )
   write(folder / 'results.json', results)

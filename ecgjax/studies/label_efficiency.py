@@ -25,7 +25,7 @@ from ecgjax.evaluators.arms import compare, errors_section, probe_scores
 from ecgjax.evaluators.attribution import TITLES, measure_shares
 from ecgjax.metrics import attribution, label_efficiency
 from ecgjax.metrics.compare_arms import evaluate_arms
-from ecgjax.model import load, over_split
+from ecgjax.model import over_split
 from ecgjax.report import attribution as attribution_report
 from ecgjax.report import efficiency_tables, page, tables
 from ecgjax.report import results as results_lib
@@ -180,9 +180,7 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
   )
   results_lib.write_predictions(folder / 'predictions.npz', **predictions)
   if config.study.attribution:
-    models = {
-      arm: load(study_lib.best_run(config, folder, arm)) for arm in LOOKING
-    }
+    models = {arm: study_lib.best_model(config, folder, arm) for arm in LOOKING}
     method = models['finetune'].method  # one program for both
     models = {k: model._replace(method=method) for k, model in models.items()}
     shares = measure_shares(models, config.study.ludb_dir)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import checkpoints, evaluate, train
+from ecgjax import evaluate, train
 from ecgjax.checkpoints import best_mode
 from ecgjax.config import from_json, to_json
 from ecgjax.metrics import metrics as metrics_lib
-from ecgjax.model import over_split
+from ecgjax.model import Model, load, over_split
 from ecgjax.report import results
 from ecgjax.report.ending import Ending
 
@@ -85,16 +85,13 @@ def goodness(config, metrics: dict) -> float:
   return value if best_mode(config.best_metric) == 'max' else -value
 
 
-def best_run(config, folder: pathlib.Path, arm: str) -> pathlib.Path:
-  """Work folder of the arm's training that is best on validation."""
-
-  def judge(run):
-    checkpointer = checkpoints.Checkpointer(run / 'checkpoints')
-    step = checkpoints.chosen_step(checkpointer)
-    return goodness(config, checkpointer.metadata(step)['metrics'])
-
+def best_model(config, folder: pathlib.Path, arm: str) -> Model:
+  """The best on validation of the trainings of an arm."""
   rates = config.study[f'{arm}_learning_rates']
-  return max((folder / run_name(arm, rate) for rate in rates), key=judge)
+  return max(
+    (load(folder / run_name(arm, rate)) for rate in rates),
+    key=lambda model: goodness(config, model.figures),
+  )
 
 
 def run_name(arm: str, learning_rate: float) -> str:
@@ -142,6 +139,5 @@ def train_classifier(
       over_split(model, data.labelled[split], arm).probabilities
       for split in ('validation', 'test')
     )
-    metrics = trained.checkpointer.metadata(model.step)['metrics']
-    found.append((goodness(run, metrics), scores))
+    found.append((goodness(run, model.figures), scores))
   return max(found, key=lambda pair: pair[0])[1]

@@ -93,9 +93,8 @@ def test_the_best_rate_on_validation_counts(monkeypatch, tmp_path):
   def train_on(run, folder, data, description):
     runs.append(run)
     rate = run.optimizer.learning_rate
-    figures = {'metrics': {run.best_metric: {1e-4: 0.6, 3e-4: 0.9}[rate]}}
-    saver = types.SimpleNamespace(metadata=lambda step: figures)
-    return types.SimpleNamespace(checkpointer=saver, rate=rate, step=1)
+    figures = {run.best_metric: {1e-4: 0.6, 3e-4: 0.9}[rate]}
+    return types.SimpleNamespace(figures=figures, rate=rate)
 
   monkeypatch.setattr(study_lib.train, 'train_on', train_on)
   monkeypatch.setattr(
