@@ -186,16 +186,11 @@ class Checkpointer:
       CheckpointError: if a digest, name, shape or type differs; names it.
     """
     self.metadata(step)
+    folder = self.directory / str(step)
     arrays = state.replace(rng=jax.random.key_data(state.rng))
-    restored = load_arrays(self.directory / str(step))
-    expected = dict(_flat(_plain(arrays)))
-    found = dict(_flat(restored))
-    compare(expected, found, where=f'{self.directory / str(step)}')
-    leaves, tree = jax.tree_util.tree_flatten_with_path(arrays)
-    values = [found[_name(path)] for path, _ in leaves]
-    arrays = jax.tree_util.tree_unflatten(tree, values)
+    arrays = fit(_plain(arrays), load_arrays(folder), where=f'{folder}')
     rng = jax.random.wrap_key_data(arrays.rng, impl='threefry2x32')
-    return jax.tree.map(jax.numpy.asarray, arrays.replace(rng=rng))
+    return arrays.replace(rng=rng)
 
 
 def load_arrays(folder) -> Any:
@@ -286,6 +281,19 @@ def compare(expected: dict, found: dict, where: str) -> None:
         f'{where}: {name} is {b.dtype}{list(b.shape)}, the model has '
         f'{a.dtype}{list(a.shape)}'
       )
+
+
+def fit(expected, found, where: str):
+  """Arrays of a checkpoint in the structure of those that a model has.
+
+  Raises:
+    CheckpointError: see `compare`.
+  """
+  leaves, tree = jax.tree_util.tree_flatten_with_path(expected)
+  wanted, arrays = {_name(path): x for path, x in leaves}, dict(_flat(found))
+  compare(wanted, arrays, where)
+  values = [jax.numpy.asarray(arrays[name]) for name in wanted]
+  return jax.tree_util.tree_unflatten(tree, values)
 
 
 def digest(tree) -> str:

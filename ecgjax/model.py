@@ -7,23 +7,21 @@ has to be configured again: see `checkpoints` for what is stored.
 import dataclasses
 import functools
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import tqdm
 
 from ecgjax import checkpoints
-from ecgjax.config import from_json, method_options
-from ecgjax.data.batches import stream
-from ecgjax.ecg.contract import InputContract, to_model_input
-from ecgjax.ecg.leads import canonical
-from ecgjax.ecg.resample import resample_signal
+from ecgjax.config import from_json, method_options, to_json
+from ecgjax.data.batches import from_recording, stream
+from ecgjax.ecg.contract import InputContract, check_input, to_model_input
 from ecgjax.methods.method import Method, Spec
+from ecgjax.models import lead_encoder
 from ecgjax.runtime.resolve import resolve
 from ecgjax.training import train_state
 
@@ -40,7 +38,7 @@ class Model(NamedTuple):
     model_state: batch statistics, codebooks, ...
     class_names: of the classifier; () without one.
     thresholds: [K] of the classifier, chosen on validation; None if unknown.
-    config: of the run that made it; None if nothing was configured.
+    config: ConfigDict of the run that made it; None if none did.
     step: updates of `params` so far.
     fingerprint: sha256 of its training data, '' if unknown.
     num_labels: number of classes in the labels that it was trained with. A
@@ -54,7 +52,7 @@ class Model(NamedTuple):
   model_state: Any
   class_names: tuple[str, ...] = ()
   thresholds: np.ndarray | None = None
-  config: ml_collections.ConfigDict | None = None
+  config: Any = None
   step: int = 0
   fingerprint: str = ''
   num_labels: int = 0
@@ -86,6 +84,43 @@ class Outputs(NamedTuple):
   logits: np.ndarray | None = None
 
 
+def make_method(config) -> Method:
+  """The method of a config; every method is made here.
+
+  Raises:
+    ValueError: if an option or the data do not suit it, or a trained model that
+      it builds on is not there.
+  """
+  module = resolve('methods', config.method)
+  options = method_options(config)
+  trained = {}
+  for name, kind in getattr(module, 'PRETRAINED', {}).items():
+    where = f'config.{config.method}.{name}'
+    if not options[name]:
+      raise ValueError(
+        f'{where} is empty; give the work folder of a {kind} run'
+      )
+    trained[name] = load(options[name])
+    found = trained[name].config.method
+    if found != kind:
+      raise ValueError(
+        f'{where}: {options[name]} holds a {found} run; give one of {kind}'
+      )
+  return module.make(options, spec_of(config), **trained)
+
+
+def spec_of(config) -> Spec:
+  """What the method of a config is made for."""
+  return Spec(
+    contract=InputContract.from_config(config),
+    encoder=config.model.name,
+    encoder_kwargs=config.model.kwargs.to_dict(),
+    bfloat16=config.bfloat16,
+    batch_size=config.batch_size,
+    num_steps=config.num_steps,
+  )
+
+
 def load(path) -> Model:
   """Loads a model from the checkpoint of a run.
 
@@ -98,6 +133,11 @@ def load(path) -> Model:
       the model that its config describes or not finite, or its config lacks a
       field.
   """
+  return _read(path)[0]
+
+
+def _read(path) -> tuple[Model, dict]:
+  """A model, and all arrays of its checkpoint."""
   arrays, metadata = checkpoints.load(path)
   config = from_json(metadata['config'])
   try:
@@ -116,23 +156,23 @@ def load(path) -> Model:
     lambda: _initial(method, config, contract, num_labels)
   )
   parts = ('params', 'model_state')
-  checkpoints.compare(
-    _flat({part: getattr(expected, part) for part in parts}),
-    _flat({part: arrays[part] for part in parts}),
-    where=str(path),
+  found = {part: arrays[part] for part in parts}
+  fitted = checkpoints.fit(
+    {p: getattr(expected, p) for p in parts}, found, path
   )
-  for name, leaf in _flat({part: arrays[part] for part in parts}).items():
+  for name, leaf in jax.tree_util.tree_leaves_with_path(fitted):
     if not jnp.isfinite(leaf).all():
+      name = jax.tree_util.keystr(name, simple=True, separator='/')
       raise ValueError(
         f'{path}: {name} holds numbers that are not finite; take an '
         'earlier step of the run'
       )
-  params, model_state = (jax.tree.map(jnp.asarray, arrays[p]) for p in parts)
-  return Model(
-    method, contract, params, model_state, class_names, None, config,
-    int(arrays['step']), metadata.get('fingerprint', ''), num_labels,
-    metadata['metrics'],
+  model = Model(
+    method, contract, fitted['params'], fitted['model_state'], class_names,
+    None, config, int(arrays['step']), metadata.get('fingerprint', ''),
+    num_labels, metadata['metrics'],
   )  # fmt: skip
+  return model, arrays
 
 
 def untrained(model: Model) -> Model:
@@ -150,6 +190,95 @@ def make_untrained(config, class_names: tuple[str, ...] = ()) -> Model:
     method, contract, state.params, state.model_state, class_names,
     config=config, num_labels=len(class_names),
   )  # fmt: skip
+
+
+def initialise_from(path, config, method: Method) -> Callable:
+  """Returns `state -> state` that starts from a trained model.
+
+  A classifier takes the encoder (parameters and batch statistics); its head
+  stays as it is. Any other method goes on with all that a run of its own has
+  learnt: parameters, statistics, codebooks and the target network, with a new
+  optimizer. Every array must fit: nothing is skipped.
+
+  Args:
+    path: see `load`.
+    config: of the new run.
+    method: of the new run.
+
+  Raises:
+    ValueError: if there is no valid checkpoint or its input contract, method or
+      encoder differs.
+  """
+  model, arrays = _read(path)
+  old, new = to_json(model.config.model), to_json(config.model)
+  if old != new:
+    raise ValueError(
+      f'config.init_from: the encoder there is {old}, this config has {new}'
+    )
+  if method.logits_loss is None:
+    _check_same_method(path, model, config.method)
+  check_input(model.contract, spec_of(config).contract, method.per_lead)
+  if method.logits_loss is None:
+    parts = ('params', 'model_state', 'target')
+    return functools.partial(_go_on, {p: arrays.get(p) for p in parts}, path)
+  return functools.partial(_take_encoder, _encoder(path, model, config), path)
+
+
+def _check_same_method(path, model: Model, method: str) -> None:
+  """Refuses to go on from another method, or where there is nothing to."""
+  if model.config.method != method:
+    raise ValueError(
+      f'config.init_from: {path} holds a run of {model.config.method}; one of '
+      f'{method} goes on from a run of its own method only'
+    )
+  module = resolve('methods', method)
+  for name in getattr(module, 'PRETRAINED', {}):  # that run's would replace it
+    raise ValueError(
+      f'config.init_from: a {method} starts from config.{method}.{name} alone; '
+      'leave init_from out'
+    )
+
+
+def _encoder(path, model: Model, config) -> dict:
+  """`params` and `state` of a trained encoder, one per lead if asked for."""
+  if 'encoder' not in model.params:
+    raise ValueError(
+      f'config.init_from: no encoder in {path}; it has '
+      + ', '.join(model.params)
+    )
+  state = model.model_state.get('encoder', {})
+  encoder = {'params': model.params['encoder'], 'state': state}
+  branches = method_options(config).get('branches', 'joint')
+  if model.config.get(config.method, {}).get('branches') != branches:
+    leads = len(config.data.leads)
+    encoder = lead_encoder.replicate(encoder, branches, leads)
+  return encoder
+
+
+def _take_encoder(encoder: dict, path, state):
+  """A classifier's state with another encoder."""
+  expected = {
+    'params': state.params['encoder'],
+    'state': state.model_state['encoder'],
+  }
+  fitted = checkpoints.fit(expected, encoder, path)
+  return state.replace(
+    params=state.params | {'encoder': fitted['params']},
+    model_state=state.model_state | {'encoder': fitted['state']},
+  )
+
+
+def _go_on(found: dict, path, state):
+  """A state with all that a run of the same method has learnt."""
+  fitted = checkpoints.fit(
+    {part: getattr(state, part) for part in found}, found, path
+  )
+  if 'queue' in fitted['model_state']:
+    # Its embeddings are those of patients of the other run's data, who have
+    # other numbers here.
+    fresh = {'queue': state.model_state['queue']}
+    fitted['model_state'] = fitted['model_state'] | fresh
+  return state.replace(**fitted)
 
 
 def outputs(model: Model, batch, leads: Sequence[str] = ()) -> dict:
@@ -199,52 +328,6 @@ def _compiled(method, contract: InputContract, leads: tuple[str, ...]):
   return predict
 
 
-def as_batch(contract: InputContract, ecg, rate: float, leads) -> dict:
-  """ECGs in memory as the input contract asks for them.
-
-  Args:
-    contract: what a model expects.
-    ecg: [N, T, C] millivolts, every sample recorded.
-    rate: Hz; another one is resampled, polyphase.
-    leads: names of the C leads, in any order and spelling; others than those
-      of the contract are left out.
-
-  Returns:
-    `ecg` float32 [N, length, leads of the contract], of which a longer one
-    gives its first samples; where it is shorter, it ends with zeros, and
-    `valid_start` and `valid_len` [N] say what was recorded.
-
-  Raises:
-    ValueError: if a lead of the contract is missing, a sample is not finite or
-      the shape is another.
-  """
-  ecg, names = np.asarray(ecg, np.float32), [canonical(name) for name in leads]
-  if ecg.ndim != 3 or ecg.shape[2] != len(names):
-    raise ValueError(
-      f'ecg has shape {ecg.shape}; expected (ECGs, samples, leads) with the '
-      f'{len(names)} leads {", ".join(names)}'
-    )
-  missing = [name for name in contract.leads if name not in names]
-  if missing:
-    raise ValueError(
-      f'ecg has no lead {missing[0]}; the model needs '
-      f'{", ".join(contract.leads)}'
-    )
-  if not np.isfinite(ecg).all():
-    raise ValueError('ecg holds samples that are not finite; leave them out')
-  ecg = ecg[..., [names.index(name) for name in contract.leads]]
-  ecg = resample_signal(ecg, rate, contract.rate, axis=1)[:, : contract.length]
-  recorded = ecg.shape[1]
-  if recorded == contract.length:
-    return {'ecg': ecg}
-  rest = contract.length - recorded
-  return {
-    'ecg': np.pad(ecg, ((0, 0), (0, rest), (0, 0))),
-    'valid_start': np.zeros(len(ecg), np.int32),
-    'valid_len': np.full(len(ecg), recorded, np.int32),
-  }
-
-
 def features(model: Model, ecg, rate: float, leads) -> np.ndarray:
   """Features [N, D] of ECGs in memory.
 
@@ -252,12 +335,13 @@ def features(model: Model, ecg, rate: float, leads) -> np.ndarray:
     model: any.
     ecg: [N, T, C] millivolts, every sample recorded.
     rate: Hz.
-    leads: names of the C leads; see `as_batch`.
+    leads: names of the C leads; see `from_recording.make_batch`.
 
   Raises:
-    ValueError: see `as_batch`.
+    ValueError: see `from_recording.make_batch`.
   """
-  batch, found = as_batch(model.contract, ecg, rate, leads), []
+  batch = from_recording.make_batch(ecg, rate, leads, model.contract)
+  found = []
   for first in range(0, len(ecg), BATCH_SIZE):
     part = {k: v[first : first + BATCH_SIZE] for k, v in batch.items()}
     count = len(part['ecg'])
@@ -304,48 +388,4 @@ def _initial(method, config, contract, num_labels: int):
   }
   return train_state.create_train_state(
     method, optax.identity(), config.seed, example
-  )
-
-
-def _flat(tree) -> dict:
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-
-def make_method(config) -> Method:
-  """The method of a config; every method is made here.
-
-  Raises:
-    ValueError: if an option or the data do not suit it, or a trained model that
-      it builds on is not there.
-  """
-  module = resolve('methods', config.method)
-  options = method_options(config)
-  trained = {}
-  for name, kind in getattr(module, 'PRETRAINED', {}).items():
-    where = f'config.{config.method}.{name}'
-    if not options[name]:
-      raise ValueError(
-        f'{where} is empty; give the work folder of a {kind} run'
-      )
-    trained[name] = load(options[name])
-    found = trained[name].config.method
-    if found != kind:
-      raise ValueError(
-        f'{where}: {options[name]} holds a {found} run; give one of {kind}'
-      )
-  return module.make(options, spec_of(config), **trained)
-
-
-def spec_of(config) -> Spec:
-  """What the method of a config is made for."""
-  return Spec(
-    contract=InputContract.from_config(config),
-    encoder=config.model.name,
-    encoder_kwargs=config.model.kwargs.to_dict(),
-    bfloat16=config.bfloat16,
-    batch_size=config.batch_size,
-    num_steps=config.num_steps,
   )

@@ -16,14 +16,13 @@ from ecgjax import __version__, checkpoints
 from ecgjax.checkpoints import best_mode
 from ecgjax.config import check, to_json
 from ecgjax.methods.method import Method
-from ecgjax.model import Model, make_method, spec_of
+from ecgjax.model import Model, initialise_from, make_method, spec_of
 from ecgjax.runtime import parallel, preemption, processes
 from ecgjax.runtime.resolve import resolve
 from ecgjax.training import (
   metric_writers,
   optimizers,
   progress,
-  restore,
   train_state,
   train_step,
 )
@@ -172,7 +171,9 @@ def _set_up(config, workdir, data) -> tuple:
     method, contract, splits['validation'], batches.validate
   )
   initialise = (
-    restore.make_initialise(config, method) if config.init_from else None
+    initialise_from(config.init_from, config, method)
+    if config.init_from
+    else None
   )
   workdir_lib.create(config, workdir)
   return resolved, {

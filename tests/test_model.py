@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ecgjax import model as model_lib
+from ecgjax.data.batches.from_recording import make_batch
 from ecgjax.ecg import leads
 from ecgjax.ecg.contract import InputContract
 from ecgjax.methods.method import Method
@@ -41,7 +42,7 @@ def test_features_are_of_the_contracts_leads_and_first_samples():
 
 def test_what_was_not_recorded_does_not_count():
   contract = InputContract(100.0, 50, ('II',), normalisation='lead')
-  batch = model_lib.as_batch(contract, ecgs(3, length=30), 100, leads.LEADS)
+  batch = make_batch(ecgs(3, length=30), 100, leads.LEADS, contract)
   assert batch['ecg'].shape == (3, 50, 1) and not batch['ecg'][:, 30:].any()
   np.testing.assert_array_equal(batch['valid_len'], [30] * 3)
   # Standardised over 30 samples: zero mean of these, and of the flat rest.
@@ -54,7 +55,7 @@ def test_what_was_not_recorded_does_not_count():
 def test_another_rate_is_resampled():
   time = np.arange(200)[:, None] / 400
   slow = np.sin(2 * np.pi * 5 * time) * np.ones(12)
-  batch = model_lib.as_batch(CONTRACT, slow[None], 400, leads.LEADS)
+  batch = make_batch(slow[None], 400, leads.LEADS, CONTRACT)
   np.testing.assert_allclose(
     batch['ecg'][0, 5:45, 0], slow[20:180:4, 0], atol=0.02
   )

@@ -22,7 +22,7 @@ from ecgjax.methods import supervised
 from ecgjax.metrics import metrics
 from ecgjax.model import make_method
 from ecgjax.studies import study as studies_base
-from ecgjax.training import metric_writers, restore, train_state
+from ecgjax.training import metric_writers, train_state
 from tests import tiny_runs
 from tests.generation import beating
 
@@ -180,6 +180,11 @@ def save_two(workdir, config, evaluate_checkpoint):
     )
 
 
+def start_from(config):
+  method = model_lib.make_method(config)
+  return model_lib.initialise_from(config.init_from, config, method)
+
+
 def fresh(config, num_labels=0):
   method = make_method(config)
   contract = model_lib.spec_of(config).contract
@@ -216,9 +221,7 @@ def test_probe_and_finetuning_start_from_one_encoder(tmp_path, which, step):
   config.data.update({'length': 200, 'leads': ('II', 'V1')})
   config.supervised.branches = 'joint'
   config.init_from = str(tmp_path)
-  start = restore.make_initialise(config, make_method(config))(
-    fresh(config, num_labels=3)
-  )
+  start = start_from(config)(fresh(config, num_labels=3))
   assert checkpoints.digest(start.params['encoder']) == checkpoints.digest(
     model.params['encoder']
   )
@@ -247,7 +250,7 @@ def test_pretraining_goes_on(tmp_path, make):
   config.init_from = str(tmp_path)
   config.seed = 3
   new = fresh(config)
-  start = restore.make_initialise(config, make_method(config))(new)
+  start = start_from(config)(new)
   assert jax.tree.structure(start) == jax.tree.structure(new)
   arrays, _ = checkpoints.load(tmp_path)
   assert int(arrays['step']) == 1 and int(start.step) == 0
@@ -270,16 +273,16 @@ def test_pretraining_goes_on_from_its_own_method_only(tmp_path):
   config.init_from = str(tmp_path / 'lcd')
   config.model = model_lib.load(tmp_path / 'lcd').config.model
   with pytest.raises(ValueError, match='holds a run of lcd; one of longitud'):
-    restore.make_initialise(config, make_method(config))
+    start_from(config)
   save_two(tmp_path / 'long', patient_contrast(), 'last')
   config = patient_contrast(init_from=str(tmp_path / 'long'))
   config = config.copy_and_resolve_references()
   config.longitudinal.queue = 4
   with pytest.raises(ValueError, match='queue/embedding is float32.8, '):
-    restore.make_initialise(config, make_method(config))(fresh(config))
+    start_from(config)(fresh(config))
   config.data.length = 100
   with pytest.raises(ValueError, match='length 200, this config has 100'):
-    restore.make_initialise(config, make_method(config))
+    start_from(config)
 
 
 @pytest.mark.parametrize(

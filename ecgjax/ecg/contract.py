@@ -67,6 +67,36 @@ class InputContract:
     return cls(**fields | {'leads': tuple(fields['leads'])})
 
 
+def check_input(
+  pretrained: InputContract, wanted: InputContract, single_lead: bool
+) -> None:
+  """Refuses an encoder whose input was something else.
+
+  Args:
+    pretrained: contract in the checkpoint.
+    wanted: contract of the new model.
+    single_lead: the encoder sees one lead at a time, so that any leads will do
+      as long as they are normalised together as before.
+
+  Raises:
+    ValueError: names the field that differs and the remedy.
+  """
+  for field, flag in (
+    ('rate', '--config.data.rate'),
+    ('length', '--config.data.length'),
+    ('normalisation', '--config.data.normalisation'),
+    ('leads', '--config.data.leads'),
+  ):
+    if field == 'leads' and single_lead:
+      continue
+    old, new = getattr(pretrained, field), getattr(wanted, field)
+    if old != new:
+      raise ValueError(
+        f'config.init_from: the encoder was trained with {field} {old}, this '
+        f'config has {new}; set {flag} to match'
+      )
+
+
 def normalise(ecg, valid, mode: str, eps: float = 1e-5):
   """Standardises one batch of ECGs over their valid samples.
 

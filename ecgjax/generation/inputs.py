@@ -7,13 +7,14 @@ data.
 
 import numpy as np
 
+from ecgjax.data.batches import from_recording
 from ecgjax.data.batches.split import arguments, fingerprint, open_split
 from ecgjax.data.store import labels
 from ecgjax.data.store.records import read_table
 from ecgjax.ecg import beats, leads
 from ecgjax.ecg.contract import InputContract
 from ecgjax.generation import align, operators, parents
-from ecgjax.model import Model, as_batch, load, outputs
+from ecgjax.model import Model, load, outputs
 from ecgjax.simulator import simulator
 
 METHODS = {'codec': 'vqvae', 'prior': 'prior', 'teacher': 'supervised'}
@@ -208,7 +209,8 @@ def make_teacher(model):
         f'config.augment.teacher does not know the class {name!r}; it knows '
         + ', '.join(model.class_names)
       )
-    batch = as_batch(model.contract, ecg, model.contract.rate, leads.LEADS)
+    contract = model.contract
+    batch = from_recording.make_batch(ecg, contract.rate, leads.LEADS, contract)
     scores = outputs(model, batch)['probabilities']
     return np.asarray(scores)[:, model.class_names.index(name)]
 

@@ -16,7 +16,6 @@ from ecgjax.config import method_options
 from ecgjax.ecg import leads
 from ecgjax.generation import align, latent_mix, parents
 from ecgjax.methods import prior as prior_method
-from ecgjax.models.codebook import VQState
 from ecgjax.simulator import simulator
 
 INTERPOLATING = (*latent_mix.OPERATORS, 'input_smote')
@@ -118,10 +117,8 @@ def make_maker(operator: str, context: Context) -> Callable:
 
 def unpack_codec(model):
   """Codec, its parameters and its codebook of a restored codec or prior."""
-  state = model.model_state['codebook']
-  state = VQState(**state) if state else {}
   params = model.model_state.get('codec', model.params)  # a prior's is frozen
-  return model.method.codec, params, state
+  return model.method.codec, params, model.model_state['codebook']
 
 
 def _pair(context, rng, first, features):

@@ -18,7 +18,6 @@ from ecgjax.config.option import Number
 from ecgjax.ecg import leads
 from ecgjax.methods import method
 from ecgjax.models import sampling, transformer
-from ecgjax.models.codebook import VQState
 from ecgjax.runtime import collectives
 
 OPTIONS = {
@@ -54,7 +53,7 @@ def make(options, spec: method.Spec, codec) -> method.Method:
       f'{spec.contract}'
     )
   state = codec.model_state['codebook']
-  frozen = {'codec': codec.params, 'codebook': state and VQState(**state)}
+  frozen = {'codec': codec.params, 'codebook': state}
   codec = codec.method.codec
 
   def init(key, batch):

@@ -1,4 +1,4 @@
-"""One recording as a row of a batch: resampled, reordered, cut or padded.
+"""Recordings as rows of a batch: resampled, reordered, cut or padded.
 
 The same steps as when a data set is prepared and read (`convert`,
 `stream`), so that a model sees a file as it would see it there.
@@ -11,8 +11,9 @@ import numpy as np
 from ecgjax.data.raw import validate
 from ecgjax.data.store import convert
 from ecgjax.ecg.contract import InputContract
-from ecgjax.ecg.leads import LEADS
+from ecgjax.ecg.leads import LEADS, canonical
 from ecgjax.ecg.recording import Recording
+from ecgjax.ecg.resample import resample_signal
 
 
 def select(recording: Recording, leads: Sequence[str]) -> Recording:
@@ -59,6 +60,54 @@ def make_row(
     'baseline': part.baseline[columns].astype(np.float32),
     'valid_start': np.int32(min(start, len(samples))),
     'valid_len': np.int32(max(len(samples) - start, 0)),
+  }
+
+
+def make_batch(
+  ecg, rate: float, leads: Sequence[str], contract: InputContract
+) -> dict[str, np.ndarray]:
+  """ECGs in memory as the input contract asks for them.
+
+  Args:
+    ecg: [N, T, C] millivolts, every sample recorded.
+    rate: Hz; another one is resampled, polyphase.
+    leads: names of the C leads, in any order and spelling; others than those
+      of the contract are left out.
+    contract: what a model expects.
+
+  Returns:
+    `ecg` float32 [N, length, leads of the contract], of which a longer one
+    gives its first samples; where it is shorter, it ends with zeros, and
+    `valid_start` and `valid_len` [N] say what was recorded.
+
+  Raises:
+    ValueError: if a lead of the contract is missing, a sample is not finite or
+      the shape is another.
+  """
+  ecg, names = np.asarray(ecg, np.float32), [canonical(name) for name in leads]
+  if ecg.ndim != 3 or ecg.shape[2] != len(names):
+    raise ValueError(
+      f'ecg has shape {ecg.shape}; expected (ECGs, samples, leads) with the '
+      f'{len(names)} leads {", ".join(names)}'
+    )
+  missing = [name for name in contract.leads if name not in names]
+  if missing:
+    raise ValueError(
+      f'ecg has no lead {missing[0]}; the model needs '
+      f'{", ".join(contract.leads)}'
+    )
+  if not np.isfinite(ecg).all():
+    raise ValueError('ecg holds samples that are not finite; leave them out')
+  ecg = ecg[..., [names.index(name) for name in contract.leads]]
+  ecg = resample_signal(ecg, rate, contract.rate, axis=1)[:, : contract.length]
+  recorded = ecg.shape[1]
+  if recorded == contract.length:
+    return {'ecg': ecg}
+  rest = contract.length - recorded
+  return {
+    'ecg': np.pad(ecg, ((0, 0), (0, rest), (0, 0))),
+    'valid_start': np.zeros(len(ecg), np.int32),
+    'valid_len': np.full(len(ecg), recorded, np.int32),
   }
 
 
