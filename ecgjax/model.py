@@ -130,8 +130,8 @@ def load(path) -> Model:
 
   Raises:
     ValueError: if there is no valid checkpoint, its arrays are not those of
-      the model that its config describes or not finite, or its config lacks a
-      field.
+      the model that its config describes or not finite, or this version has
+      no such model.
   """
   return _read(path)[0]
 
@@ -140,13 +140,7 @@ def _read(path) -> tuple[Model, dict]:
   """A model, and all arrays of its checkpoint."""
   arrays, metadata = checkpoints.load(path)
   config = from_json(metadata['config'])
-  try:
-    method = make_method(config)
-  except AttributeError as error:  # of ConfigDict, naming the field
-    raise ValueError(
-      f'{path} was trained with another version of ecgjax '
-      f'({metadata.get("version")}): its config has no field {error}'
-    ) from None
+  method = make_method(config)
   contract = InputContract.from_json(metadata['contract'])
   class_names = tuple(metadata.get('class_names', ()))
   num_labels = metadata.get('num_labels', len(class_names))
@@ -226,10 +220,11 @@ def initialise_from(path, config, method: Method) -> Callable:
 
 def _check_same_method(path, model: Model, method: str) -> None:
   """Refuses to go on from another method, or where there is nothing to."""
-  if model.config.method != method:
+  theirs = model.config.method
+  if theirs != method:
     raise ValueError(
-      f'config.init_from: {path} holds a run of {model.config.method}; one of '
-      f'{method} goes on from a run of its own method only'
+      f'config.init_from: {path} holds a run of {theirs}; one of {method} goes '
+      'on from a run of its own method only'
     )
   module = resolve('methods', method)
   for name in getattr(module, 'PRETRAINED', {}):  # that run's would replace it
