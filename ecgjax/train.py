@@ -170,11 +170,8 @@ def _set_up(config, workdir, data) -> tuple:
   validate = evaluate.make_validate(
     method, contract, splits['validation'], batches.validate
   )
-  initialise = (
-    initialise_from(config.init_from, config, method)
-    if config.init_from
-    else None
-  )
+  start = config.init_from
+  initialise = initialise_from(start, config, method) if start else None
   workdir_lib.create(config, workdir)
   return resolved, {
     'batches': batches.train,
