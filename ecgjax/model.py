@@ -101,7 +101,8 @@ def make_method(config) -> Method:
         f'{where} is empty; give the work folder of a {kind} run'
       )
     trained[name] = load(options[name])
-    found = trained[name].config.method
+    theirs = trained[name].config
+    found = theirs.method if theirs else ''
     if found != kind:
       raise ValueError(
         f'{where}: {options[name]} holds a {found} run; give one of {kind}'
