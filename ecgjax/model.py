@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import tqdm
 
-from ecgjax import checkpoints
+from ecgjax import __version__, checkpoints
 from ecgjax.config import from_json, method_options, to_json
 from ecgjax.data.batches import from_recording, stream
 from ecgjax.ecg.contract import InputContract, check_input, to_model_input
@@ -68,6 +68,17 @@ class Model(NamedTuple):
     return self._replace(
       params=state.params, model_state=state.model_state, step=int(state.step)
     )
+
+  def metadata(self) -> dict[str, Any]:
+    """What `load` reads of a checkpoint beside its arrays, as JSON."""
+    return {
+      'config': to_json(self.config),
+      'contract': self.contract.to_json(),
+      'fingerprint': self.fingerprint,
+      'class_names': list(self.class_names),
+      'num_labels': self.num_labels,
+      'version': __version__,
+    }
 
 
 class Outputs(NamedTuple):

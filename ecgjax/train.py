@@ -1,20 +1,16 @@
 """The one training loop, for every method and every source of batches."""
 
 import logging
-import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import tqdm
 
-from ecgjax import __version__, checkpoints
+from ecgjax import checkpoints
 from ecgjax.checkpoints import best_mode
-from ecgjax.config import check, to_json
+from ecgjax.config import check
 from ecgjax.methods.method import Method
 from ecgjax.model import Model, initialise_from, make_method, spec_of
 from ecgjax.runtime import parallel, preemption, processes
@@ -23,20 +19,18 @@ from ecgjax.training import (
   metric_writers,
   optimizers,
   progress,
+  resume,
   train_state,
   train_step,
 )
 from ecgjax.training import workdir as workdir_lib
+from ecgjax.training.progress import NonFiniteLoss  # noqa: F401, of `train`
 
 logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
   """SIGTERM or Ctrl-C: the state is saved, the same command resumes."""
-
-
-class NonFiniteLoss(Exception):
-  """The loss or its gradient is not finite; no state after it is saved."""
 
 
 def train_and_evaluate(config, workdir) -> dict | None:
@@ -209,7 +203,7 @@ def train(
   workdir,
   batches: Callable[[int], Iterator[dict]],
   *,
-  validate: Callable | None = None,
+  validate: Callable = lambda state: {},
   initialise: Callable | None = None,
   fingerprint: str = '',
   class_names: Sequence[str] = (),
@@ -223,7 +217,7 @@ def train(
     batches: start step -> iterator of NumPy batches from that step on; each
       holds this process's rows of the global batch.
     validate: state -> dict of `validation_*` figures, called with every
-      checkpoint; None trains without.
+      checkpoint.
     initialise: state -> state, applied to the fresh state (pretrained
       encoders).
     fingerprint: of the data; a run cannot be resumed with other data.
@@ -241,158 +235,101 @@ def train(
   method = make_method(config)
   contract = spec_of(config).contract
   optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
+  metric = config.best_metric
   checkpointer = checkpoints.Checkpointer(
-    workdir / 'checkpoints',
-    best_metric=config.best_metric,
-    best_mode=best_mode(config.best_metric),
+    workdir / 'checkpoints', best_metric=metric, best_mode=best_mode(metric)
   )
   workdir.mkdir(parents=True, exist_ok=True)
-  first = next(batches(0))
-  example = {k: v[:1] for k, v in first.items()}
-  example = train_step.to_model_input(example, contract)
-  create = lambda: train_state.create_train_state(
-    method, optimizer, config.seed, example
-  )
-  initial = jax.jit(create)()
-  metadata = {
-    'config': to_json(config),
-    'contract': contract.to_json(),
-    'fingerprint': fingerprint,
-    'class_names': list(class_names),
-    'num_labels': example['label'].shape[-1] if 'label' in example else 0,
-    'version': __version__,
-  }
+  first = {name: x[:1] for name, x in next(batches(0)).items()}
+  example = train_step.to_model_input(first, contract)
   model = Model(
-    method, contract, initial.params, initial.model_state,
-    tuple(class_names) if method.logits_loss else (), config=config,
-    fingerprint=fingerprint, num_labels=metadata['num_labels'],
+    method, contract, None, None,
+    tuple(class_names) if method.logits_loss else (),
+    config=config,
+    fingerprint=fingerprint,
+    num_labels=example['label'].shape[-1] if 'label' in example else 0,
   )  # fmt: skip
-  start = initialise(initial) if initialise is not None else initial
-  state, loss_history = jax.tree.map(jnp.copy, start), []
-  latest = processes.from_first(checkpointer.latest_step)
-
-  def resume():
-    saved = checkpointer.metadata(latest)
-    difference = workdir_lib.first_difference(
-      saved['config'], metadata['config']
-    )
-    if difference:
-      raise ValueError(
-        f'{checkpointer.directory / str(latest)} is of another run '
-        f'({difference}); remove it or choose another --workdir'
-      )
-    if saved['fingerprint'] != fingerprint:
-      raise ValueError(
-        f'{workdir} was trained on other data (fingerprint '
-        f'{saved["fingerprint"][:12]}, now {fingerprint[:12]}); choose '
-        'another --workdir'
-      )
-    return checkpointer.restore(initial, latest), saved['loss_history']
-
-  if latest is not None:
-    state, loss_history = processes.on_all(resume)
-    logger.info(
-      'Resumed %s at step %d of %d', workdir, latest, config.num_steps
-    )
-  one_step = train_step.make_train_step(method, optimizer, contract)
-  step_fn = parallel.data_parallel(
-    train_step.make_train_steps(one_step),
-    config.parallel,
+  metadata = model.metadata() | {'class_names': list(class_names)}
+  begun = resume.create_or_resume(
+    (method, optimizer, config.seed, example),
+    initialise, checkpointer, metadata, workdir,
+  )  # fmt: skip
+  update = train_step.make_update(
+    method, optimizer, contract, config.parallel,
     whole_below=config.batch_size if config.keep_remainder else 0,
+  )  # fmt: skip
+  clock = progress.Clock(*(config[name] for name in progress.Clock._fields))
+  seen = progress.Progress(
+    workdir, begun, clock, config.batch_size, description or config.method
   )
-  writer = processes.on_all(
-    lambda: metric_writers.MetricWriter(workdir, int(state.step))
+
+  def save(state, figures):
+    losses = {'loss_history': seen.losses}
+    checkpointer.save(state, metadata | losses, figures)
+
+  def exhausted(step):
+    return metric_writers.exhausted(workdir, step, metric, config.patience)
+
+  state = _loop(
+    begun.state, update, batches, clock, seen, validate, save, exhausted
   )
-  most = config.steps_per_dispatch
-  share = most * math.ceil(config.num_steps / (config.evaluations * most))
-  evaluate_every = config.eval_every or share
-  speed = progress.Speed(config.batch_size)
-  windows = metric_writers.Windows()
+  return Trained(
+    model.of(state), model.of(begun.initial), model.of(begun.start), state,
+    checkpointer, seen.ecgs_per_second(), time.monotonic() - started,
+  )  # fmt: skip
 
-  def save(metrics):
-    saved = metadata | {'loss_history': loss_history}
-    checkpointer.save(parallel.local(state), saved, metrics)
 
-  def exhausted():
-    return processes.from_first(
-      lambda: metric_writers.exhausted(config, workdir, step)
-    )
+def _loop(state, update, batches, clock, seen, validate, save, exhausted):
+  """The state after the last step, on the first device of this process.
 
+  Args:
+    state: to go on with; it is used up.
+    update: (state, batches) -> (state, metrics), on all devices.
+    batches: see `train`.
+    clock: `progress.Clock`.
+    seen: `progress.Progress`.
+    validate: see `train`.
+    save: (state, figures of validation) -> None.
+    exhausted: step -> whether patience is at an end.
+  """
   step = int(state.step)
-  stopped_early = exhausted()
-  bar = tqdm.tqdm(
-    total=config.num_steps,
-    initial=step,
-    desc=description or config.method,
-    unit='step',
-    disable=None if jax.process_index() == 0 else True,
-  )
-  iterator = batches(step) if step < config.num_steps else iter(())
-  with preemption.Preemption() as signal, writer, bar:
-    while step < config.num_steps and not stopped_early:
-      count = train_step.dispatch_size(
-        step, most, config.num_steps, evaluate_every, config.log_every
-      )
-      state, metrics = step_fn(
-        state, tuple([next(iterator) for _ in range(count)])
-      )
+  stopped_early = exhausted(step)
+  iterator = batches(step) if step < clock.num_steps else iter(())
+  with preemption.Preemption() as signal, seen:
+    while step < clock.num_steps and not stopped_early:
+      count, logs, evaluates = clock.next(step)
+      batch = tuple([next(iterator) for _ in range(count)])
+      state, metrics = update(state, batch)
       step += count
-      bar.update(count)
-      windows.add(metrics)
-      evaluating = step % evaluate_every == 0 or step == config.num_steps
-      logging_now = evaluating or step % config.log_every == 0
+      seen.add(metrics, count)
       interrupted = signal.requested()
-      saving = evaluating or interrupted
-      if logging_now or interrupted:
-        windows.close(step)
-      for at, fetched in windows.fetch(keep=0 if saving else 1):
-        if fetched.pop('nonfinite').any():
-          newest = checkpointer.latest_step()
-          raise NonFiniteLoss(
-            f'loss or gradient not finite at or before step {at}; '
-            f'{workdir} holds '
-            + (f'step {newest}' if newest is not None else 'no step yet')
-            + '; lower config.optimizer.learning_rate or look at the data'
-          )
-        loss_history += fetched['loss'].tolist()
-        row = {k: float(v[-1]) for k, v in fetched.items()}
-        rate = (bar.format_dict['rate'] or 0) * config.batch_size
-        bar.set_postfix_str(f'loss {row["loss"]:.4g}, {rate:.0f} ECG/s')
-        speed.start(step)
-        if at < step:
-          writer.write(at, row)
-      figures = {}
-      if saving:
-        speed.stop(step)
-      if evaluating:
-        figures = {'train_loss': float(np.mean(loss_history))}
-        figures |= validate(parallel.local(state)) if validate else {}
-        loss_history = []
-        row |= figures
-      if saving and logging_now:
-        writer.write(step, row)  # first: a resumed run can only cut rows
-      if saving:
-        save(figures)
-        speed.start(step)
-      if evaluating:
-        logger.info('%s', _line(step, config, row))
-        stopped_early = exhausted()
-      if interrupted and step < config.num_steps:
+      saves = evaluates or interrupted
+      if logs or interrupted:
+        row = seen.close(step, wait=saves)
+      if not saves:
+        continue
+      figures, here = {}, parallel.local(state)
+      if evaluates:
+        figures = {'train_loss': seen.mean_loss(), **validate(here)}
+      if logs:
+        seen.write(step, row | figures)  # first: resuming only cuts rows
+      save(here, figures)
+      seen.go_on(step)
+      if evaluates:
+        logger.info('%s', _line(step, clock.num_steps, row | figures))
+        stopped_early = exhausted(step)
+      if interrupted and step < clock.num_steps:
         raise Interrupted(
-          f'stopped by a signal at step {step} of {config.num_steps}; state '
+          f'stopped by a signal at step {step} of {clock.num_steps}; state '
           'saved, the same command resumes'
         )
-  state = parallel.local(state)
-  return Trained(
-    model.of(state), model.of(initial), model.of(start), state, checkpointer,
-    speed.median(), time.monotonic() - started,
-  )  # fmt: skip
+  return parallel.local(state)
 
 
-def _line(step, config, row) -> str:
+def _line(step: int, num_steps: int, row: dict[str, float]) -> str:
   figures = ', '.join(
     f'{k} {row[k]:.4g}'
     for k in row
     if k in ('train_loss', 'loss') or k.startswith('validation_')
   )
-  return f'step {step}/{config.num_steps}: {figures}'
+  return f'step {step}/{num_steps}: {figures}'

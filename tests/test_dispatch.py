@@ -11,7 +11,7 @@ import pytest
 from configs import supervised as supervised_config
 from ecgjax import checkpoints, train
 from ecgjax.runtime import parallel, preemption
-from ecgjax.training import metric_writers, train_step
+from ecgjax.training import metric_writers, progress
 
 
 def run(workdir, bad_step=None, before=lambda step: None, **fields):
@@ -48,13 +48,17 @@ def one_by_one(tmp_path_factory):
 
 
 def test_stops_are_never_passed():
-  sizes, step = [], 0
+  clock = progress.Clock(23, 4, log_every=7, eval_every=10, evaluations=1)
+  sizes, step, logged, evaluated = [], 0, [], []
   while step < 23:
-    sizes.append(train_step.dispatch_size(step, 4, 23, 10, 7))
-    step += sizes[-1]
-  ends = np.cumsum(sizes)
+    count, logs, evaluates = clock.next(step)
+    step += count
+    sizes.append(count)
+    logged += [step] * logs
+    evaluated += [step] * evaluates
   assert max(sizes) == 4
-  assert {7, 10, 14, 20, 21, 23} <= set(ends.tolist())
+  assert logged == [7, 10, 14, 20, 21, 23]
+  assert evaluated == [10, 20, 23]
 
 
 def test_several_steps_at_once_are_the_same_steps(one_by_one, tmp_path):

@@ -173,10 +173,9 @@ def test_patience(undisturbed):
   workdir, _ = undisturbed
   rows = [r['train_loss'] for r in metrics(workdir) if 'train_loss' in r]
   rising = rows[-1] > min(rows)
-  config = make_config(patience=1)
-  assert metric_writers.exhausted(config, workdir, 6) == rising
-  config = make_config(patience=3)
-  assert not metric_writers.exhausted(config, workdir, 6)
+  exhausted = metric_writers.exhausted
+  assert exhausted(workdir, 6, 'train_loss', patience=1) == rising
+  assert not exhausted(workdir, 6, 'train_loss', patience=3)
 
 
 def test_a_step_of_another_run_is_refused(undisturbed, tmp_path):
@@ -190,12 +189,14 @@ def test_a_step_of_another_run_is_refused(undisturbed, tmp_path):
 def test_patience_counts_figures_that_are_not_finite(tmp_path, mode, sign):
   """They are no better than the best, and an evaluation all the same."""
   metric = {'min': 'validation_loss', 'max': 'validation_macro_auroc'}[mode]
-  config = make_config(patience=2, best_metric=metric)
   values = [float('nan'), 3.0, float('nan'), 2.0, float('nan'), float('nan')]
   with metric_writers.MetricWriter(tmp_path, 0) as writer:
     for step, value in enumerate(values, 1):
       writer.write(step, {metric: sign * value})
-  stops = [metric_writers.exhausted(config, tmp_path, s) for s in range(1, 7)]
+  stops = [
+    metric_writers.exhausted(tmp_path, step, metric, patience=2)
+    for step in range(1, 7)
+  ]
   assert stops == [False] * 5 + [True]
 
 

@@ -41,81 +41,71 @@ def data_parallel(
       f'config.parallel is {mode!r}; choose one of {", ".join(MODES)}'
     )
   devices = list(devices or jax.devices())
-  local = [d for d in devices if d.process_index == jax.process_index()]
-
-  count_rows = lambda batch: len(jax.tree.leaves(batch)[0])
-
-  def check(batch):
-    size = count_rows(batch)
-    if size % len(local):
-      raise ValueError(
-        f'a batch of {size} rows per process cannot be split over '
-        f'{len(local)} devices; change config.batch_size'
-      )
-
-  if len(devices) == 1:  # nothing to split, nothing to reduce
-    compiled = jax.jit(step, donate_argnums=0)
-
-    def run_alone(state, batch):
-      return compiled(*jax.device_put((state, batch), devices[0]))
-
-    return run_alone
-
+  if len(devices) == 1:
+    return _make_alone(step, devices[0])
   mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-
-  def place(state):
-    """Where the step leaves it: found elsewhere, the step is compiled again."""
-    if jax.process_count() > 1:  # among several, the step alone may do it
-      return state
-    return jax.device_put(state, everywhere)
-
-  compiled_whole = jax.jit(
+  share = sum(d.process_index == jax.process_index() for d in devices)
+  make = _make_mapped if mode == 'pmap' else _make_sharded
+  on_shares = make(step, mesh, share)
+  on_whole = jax.jit(
     functools.partial(step, axis_name=None),
     in_shardings=everywhere,
     out_shardings=everywhere,
     donate_argnums=0,
   )
 
-  def or_whole(run):
-    def run_either(state, batch):
-      if count_rows(batch) >= whole_below:
-        return run(state, batch)
-      return compiled_whole(place(state), jax.device_put(batch, everywhere))
+  def run(state, batch):
+    # Where the step leaves it: found elsewhere, the step is compiled again.
+    # Among several processes, the step alone may put it there.
+    if jax.process_count() == 1:
+      state = jax.device_put(state, everywhere)
+    size = len(jax.tree.leaves(batch)[0])
+    if size < whole_below:
+      return on_whole(state, jax.device_put(batch, everywhere))
+    if size % share:
+      raise ValueError(
+        f'a batch of {size} rows per process cannot be split over {share} '
+        'devices; change config.batch_size'
+      )
+    return on_shares(state, batch)
 
-    return run_either
+  return run
 
-  if mode == 'pmap':
-    mapped = jax.pmap(
-      functools.partial(step, axis_name=AXIS),
-      axis_name=AXIS,
-      in_axes=(None, 0),
-      out_axes=None,
-      devices=devices,
-      donate_argnums=0,
-    )
 
-    def run(state, batch):
-      check(batch)
-      split = lambda x: x.reshape((len(local), -1) + x.shape[1:])
-      return mapped(place(state), jax.tree.map(split, batch))
+def _make_alone(step, device) -> Callable:
+  """On one device: nothing to split, nothing to reduce."""
+  compiled = jax.jit(step, donate_argnums=0)
+  return lambda state, batch: compiled(*jax.device_put((state, batch), device))
 
-    return or_whole(run)
 
+def _make_mapped(step, mesh, share: int) -> Callable:
+  """One program per device, which knows of the others by the axis alone."""
+  mapped = jax.pmap(
+    functools.partial(step, axis_name=AXIS),
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    out_axes=None,
+    devices=list(mesh.devices),
+    donate_argnums=0,
+  )
+  split = lambda x: x.reshape((share, -1) + x.shape[1:])
+  return lambda state, batch: mapped(state, jax.tree.map(split, batch))
+
+
+def _make_sharded(step, mesh, share: int) -> Callable:
+  """One program of all devices; the compiler places what it must reduce."""
+  del share
+  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   compiled = jax.jit(
     functools.partial(step, axis_name=None),
     in_shardings=(everywhere, rows),
     out_shardings=everywhere,
     donate_argnums=0,
   )
-
-  def run_jit(state, batch):
-    check(batch)
-    split = functools.partial(jax.make_array_from_process_local_data, rows)
-    return compiled(place(state), jax.tree.map(split, batch))
-
-  return or_whole(run_jit)
+  split = functools.partial(jax.make_array_from_process_local_data, rows)
+  return lambda state, batch: compiled(state, jax.tree.map(split, batch))
 
 
 def local(tree):

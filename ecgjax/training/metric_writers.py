@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from ecgjax.checkpoints import best_mode
+from ecgjax.runtime import processes
 
 logger = logging.getLogger(__name__)
 
@@ -43,25 +44,33 @@ def read_metrics(path) -> list[dict]:
   return rows
 
 
-def exhausted(config, workdir, step: int) -> bool:
-  """Whether `config.patience` evaluations have passed without a better one.
+def exhausted(workdir, step: int, metric: str, patience: int) -> bool:
+  """Whether `patience` evaluations have passed without a better `metric`.
 
+  The first process decides for all of them.
   An evaluation without a finite figure is never the best, but it counts.
+
+  Args:
+    workdir: of the run; its rows up to `step` count.
+    step: at which the run is.
+    metric: `config.best_metric`.
+    patience: `config.patience`; 0: endless.
   """
-  if not config.patience:
-    return False
-  rows = read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
-  sign = 1 if best_mode(config.best_metric) == 'min' else -1
+  return processes.from_first(
+    lambda: bool(patience) and _exhausted(workdir, step, metric, patience)
+  )
+
+
+def _exhausted(workdir, step, metric, patience) -> bool:
+  sign = 1 if best_mode(metric) == 'min' else -1
   values = [
-    math.inf
-    if row[config.best_metric] is None  # as `MetricWriter` has it
-    else sign * row[config.best_metric]
-    for row in rows
-    if config.best_metric in row and row['step'] <= step
+    math.inf if row[metric] is None else sign * row[metric]  # see MetricWriter
+    for row in read_metrics(pathlib.Path(workdir) / 'metrics.jsonl')
+    if metric in row and row['step'] <= step
   ]
   if not values:
     return False
-  return len(values) - 1 - int(np.argmin(values)) >= config.patience
+  return len(values) - 1 - int(np.argmin(values)) >= patience
 
 
 class Windows:

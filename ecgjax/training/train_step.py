@@ -8,7 +8,7 @@ import optax
 
 from ecgjax.ecg.contract import InputContract, to_model_input
 from ecgjax.methods.method import Method
-from ecgjax.runtime import collectives
+from ecgjax.runtime import collectives, parallel
 
 
 def make_train_step(
@@ -85,13 +85,19 @@ def make_train_steps(step: Callable) -> Callable:
   return steps
 
 
-def dispatch_size(step: int, most: int, last: int, *periods: int) -> int:
-  """Steps to run at once after `step`: at most `most`, not past a stop.
+def make_update(
+  method: Method,
+  optimizer,
+  contract: InputContract,
+  mode: str,
+  whole_below: int = 0,
+) -> Callable:
+  """Returns `(state, batches) -> (state, metrics)`, on all devices.
 
-  Args:
-    step: steps done.
-    most: `config.steps_per_dispatch`.
-    last: step at which the run ends.
-    *periods: every multiple of these is a stop as well.
+  The batches are a tuple; every metric has one value for each of them. `mode`
+  and `whole_below`: see `parallel.data_parallel`.
   """
-  return min(most, last - step, *(n - step % n for n in periods))
+  step = make_train_step(method, optimizer, contract)
+  return parallel.data_parallel(
+    make_train_steps(step), mode, whole_below=whole_below
+  )
