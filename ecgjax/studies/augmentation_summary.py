@@ -67,30 +67,11 @@ def summarise(
     seconds: what this process has spent.
   """
   options, data = config.study, fold.data
-  records = {
-    name: read(folder / 'results.json') for name, folder in folders.items()
-  }
+  records = {name: read(f / 'results.json') for name, f in folders.items()}
   # Of this process, or of all cells where some were there before.
   seconds = max(seconds, sum(r['wall_seconds'] for r in records.values()))
-  stacked = {}
-  for arm in (PROBE, *arms):
-    cell = BASELINE if arm == PROBE else arm
-    pairs = [
-      read_scores(folders[f'{cell}-seed{s}'])[arm] for s in options.seeds
-    ]
-    stacked[arm] = tuple(np.stack(side) for side in zip(*pairs))
-  validation, test = (data.labelled[x].columns for x in ('validation', 'test'))
-  predictions = {
-    'arms': {arm: pair[1] for arm, pair in stacked.items()},
-    'labels': test['label'],
-    'patients': test['patient'],
-    'class_names': data.labelled['test'].class_names,
-    'label_mask': test['label_mask'],
-    'thresholds': {
-      arm: f1_thresholds(validation['label'], pair[0], validation['label_mask'])
-      for arm, pair in stacked.items()
-    },
-  }
+  stacked = _stack(folders, arms, options.seeds)
+  predictions = _predictions(stacked, data.labelled)
   latent = [arm for arm in arms if arm in (*LATENT, BEST)]
   rival = best_rival(records, arms, options.seeds)
   evaluation = compare_arms.evaluate_arms(
@@ -103,13 +84,9 @@ def summarise(
   )
   first = records[f'{options.method}-seed{options.seeds[0]}']
   found = augmentation_fold.describe(fold, runs, arms)
-  generated = list(found['generated'])
-  found |= {
-    'conclusions': augmentation.conclude(evaluation, latent),
-    'fidelity': {
-      arm: records[f'{arm}-seed{fold.seed}']['fidelity'] for arm in generated
-    },
-  }
+  fidelity = lambda arm: records[f'{arm}-seed{fold.seed}']['fidelity']
+  found['conclusions'] = augmentation.conclude(evaluation, latent)
+  found['fidelity'] = {arm: fidelity(arm) for arm in found['generated']}
   found['notes'] = notes(config, found, data, best)
   if rival:
     found['notes'].append(f'Best arm without a codec on validation: {rival}.')
@@ -127,20 +104,48 @@ def summarise(
     budget=budget(config),
     **({'readers': readers} if readers else {}),
   )
-  section = page.Section(
-    'Augmentation',
-    [
-      *augmentation.claims(results), results['budget'], *found['notes'],
-      *augmentation.augmentation_tables(results),
-    ],
-  )  # fmt: skip
   return Ending(
     results,
     predictions,
-    [section, *([human_readers.section(readers)] if readers else [])],
+    [_section(results), *([human_readers.section(readers)] if readers else [])],
     title=f'Augmentation of rare classes on {config.data.name}',
     text=augmentation.markdown(results),
   )
+
+
+def _section(results: Mapping) -> page.Section:
+  """Claims, notes and tables on the page."""
+  claims = augmentation.claims(results)
+  built = augmentation.augmentation_tables(results)
+  notes = results['augmentation']['notes']
+  parts = [*claims, results['budget'], *notes, *built]
+  return page.Section('Augmentation', parts)
+
+
+def _stack(folders: Mapping, arms, seeds) -> dict[str, tuple]:
+  """arm -> validation and test probabilities, each [S, N, K]."""
+  stacked = {}
+  for arm in (PROBE, *arms):
+    cell = BASELINE if arm == PROBE else arm
+    pairs = [read_scores(folders[f'{cell}-seed{s}'])[arm] for s in seeds]
+    stacked[arm] = tuple(np.stack(side) for side in zip(*pairs))
+  return stacked
+
+
+def _predictions(stacked: Mapping, splits: Mapping) -> dict:
+  """Test predictions of all arms, thresholds from validation."""
+  validation, test = (splits[x].columns for x in ('validation', 'test'))
+  return {
+    'arms': {arm: pair[1] for arm, pair in stacked.items()},
+    'labels': test['label'],
+    'patients': test['patient'],
+    'class_names': splits['test'].class_names,
+    'label_mask': test['label_mask'],
+    'thresholds': {
+      arm: f1_thresholds(validation['label'], pair[0], validation['label_mask'])
+      for arm, pair in stacked.items()
+    },
+  }
 
 
 def direct(latent, arms, rival: str) -> list[tuple[str, str]]:

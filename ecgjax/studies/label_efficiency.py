@@ -164,27 +164,19 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
     )
   for arm, init_from in (('scratch', ''), ('finetune', str(encoders.folder))):
     scores[arm] = study_lib.train_classifier(
-      config,
-      data,
-      folder,
-      arm,
+      config, data, folder, arm,
       seed=seed,
       init_from=init_from,
       learning_rates=config.study[f'{arm}_learning_rates'],
-    )
+    )  # fmt: skip
+  scores = {arm: scores[arm] for arm in ARMS}
   evaluation, predictions = compare(
-    {arm: scores[arm] for arm in ARMS},
-    data.labelled,
-    'finetune',
-    config.bootstrap_draws,
+    scores, data.labelled, 'finetune', config.bootstrap_draws
   )
   results_lib.write_predictions(folder / 'predictions.npz', **predictions)
   if config.study.attribution:
     models = {arm: study_lib.best_model(config, folder, arm) for arm in LOOKING}
-    method = models['finetune'].method  # one program for both
-    models = {k: model._replace(method=method) for k, model in models.items()}
-    shares = measure_shares(models, config.study.ludb_dir)
-    results_lib.write_text(folder / 'attribution.json', json.dumps(shares))
+    _write_shares(folder, models, config.study.ludb_dir)
   results = results_lib.assemble(
     evaluation,
     **study_lib.facts(
@@ -206,12 +198,15 @@ def _run_cell(config, data, encoders, folder, seed: int, size: dict) -> None:
   results_lib.write(folder / 'results.json', results)
 
 
-def _summarise(
-  config,
-  data,
-  folders: Mapping[str, pathlib.Path],
-  seconds: float,
-) -> Ending:
+def _write_shares(folder, models: Mapping, ludb_dir: str) -> None:
+  """Where the classifiers of a cell look, arm -> Model."""
+  method = models['finetune'].method  # one program for both
+  models = {k: model._replace(method=method) for k, model in models.items()}
+  shares = measure_shares(models, ludb_dir)
+  results_lib.write_text(folder / 'attribution.json', json.dumps(shares))
+
+
+def _summarise(config, data, folders: Mapping, seconds: float) -> Ending:
   """Results, Markdown tables and report of the study, from its cells."""
   subsets = label_subsets.subset_sizes(
     config.study, len(data.labelled['train'])
@@ -219,57 +214,24 @@ def _summarise(
   names, seeds = [name for name, _ in subsets], config.study.seeds
   cells = {(n, s): folders[f'{n}-seed{s}'] for n in names for s in seeds}
   records = {k: results_lib.read(f / 'results.json') for k, f in cells.items()}
-  stored = {
-    k: results_lib.read_predictions(f / 'predictions.npz')
-    for k, f in cells.items()
-  }
-  arms = {
-    arm: np.stack(
-      [
-        np.stack([stored[name, seed]['arms'][arm] for seed in seeds])
-        for name in names
-      ]
-    )
-    for arm in ARMS
-  }  # each [F, S, N, K]
-  mean = lambda field: [
-    int(np.mean([records[n, s][field] for s in seeds])) for n in names
-  ]
-  sizes, spent = mean('num_labelled_records'), mean('num_validation_records')
-  if config.study.validation == 'budget':
-    sizes = [train + held_out for train, held_out in zip(sizes, spent)]
-  first = stored[names[-1], seeds[0]]
-  common = {
-    'labels': first['labels'],
-    'patients': first['patients'],
-    'class_names': first['class_names'],
-    'label_mask': first['label_mask'],
-  }
+  sizes, spent = _label_counts(records, names, config.study)
+  arms, thresholds, common = _stack(cells, names, seeds)
+  bootstrap = {'draws': config.bootstrap_draws, 'margin': config.study.margin}
+  near = lambda share: np.abs(np.log(np.divide(sizes, share * sizes[-1]))).min()
   efficiency = label_efficiency.label_efficiency(
     arms,
     sizes,
-    targets=[
-      target
-      for target in label_efficiency.TARGETS
-      if np.abs(np.log(np.divide(sizes, target * sizes[-1]))).min() < 0.1
-    ],
-    draws=config.bootstrap_draws,
-    margin=config.study.margin,
+    targets=[share for share in label_efficiency.TARGETS if near(share) < 0.1],
+    **bootstrap,
     **common,
   )
-  efficiency |= {
-    'validation': config.study.validation,
-    'num_validation_records': spent,
-  }
+  efficiency['validation'] = config.study.validation
+  efficiency['num_validation_records'] = spent
   largest = {arm: scores[-1] for arm, scores in arms.items()}
-  thresholds = {
-    arm: np.stack([stored[names[-1], s]['thresholds'][arm] for s in seeds])
-    for arm in ARMS
-  }
   evaluation = evaluate_arms(
     largest, thresholds=thresholds, method='finetune',
     comparisons=[('finetune', 'scratch'), ('probe', 'scratch')],
-    draws=config.bootstrap_draws, margin=config.study.margin, **common,
+    **bootstrap, **common,
   )  # fmt: skip
   last = records[names[-1], seeds[0]]
   results = results_lib.assemble(
@@ -294,20 +256,63 @@ def _summarise(
     built += [part for part in section.parts if isinstance(part, tables.Table)]
     sections.append(section)
   head = [budget(config), *efficiency_tables.claims(efficiency)]
-  predictions = {**common, 'arms': largest, 'thresholds': thresholds}
-  averaged = predictions | {
-    part: {
-      arm: values.mean(axis=0) for arm, values in predictions[part].items()
-    }
-    for part in ('arms', 'thresholds')
-  }
+  scored = {'arms': largest, 'thresholds': thresholds}
+  mean = lambda values: {arm: one.mean(axis=0) for arm, one in values.items()}
+  averaged = common | {part: mean(values) for part, values in scored.items()}
   return Ending(
     results,
-    predictions,
+    common | scored,
     [*sections, errors_section(data, averaged, 'finetune')],
     title=f'Label efficiency of {config.pretrain.method}',
     text='\n\n'.join([*head, *(table.markdown() for table in built)]),
   )
+
+
+def _label_counts(records: Mapping, names, study) -> tuple[list, list]:
+  """Labels that each subset costs, and how many of them are of validation.
+
+  Args:
+    records: (subset, seed) -> results of the cell.
+    names: of the subsets.
+    study: `config.study`.
+  """
+  mean = lambda field: [
+    int(np.mean([records[n, s][field] for s in study.seeds])) for n in names
+  ]
+  sizes, spent = mean('num_labelled_records'), mean('num_validation_records')
+  if study.validation == 'budget':
+    sizes = [train + held_out for train, held_out in zip(sizes, spent)]
+  return sizes, spent
+
+
+def _stack(cells: Mapping, names, seeds) -> tuple[dict, dict, dict]:
+  """What the cells predict, over subsets and seeds.
+
+  Args:
+    cells: (subset, seed) -> folder.
+    names: of the subsets, F.
+    seeds: S.
+
+  Returns:
+    arm -> [F, S, N, K] probabilities of the test split; arm -> [S, K] F1
+    thresholds of the last subset; and what all of them share: labels, patients,
+    class names and label mask.
+  """
+  stored = {
+    k: results_lib.read_predictions(f / 'predictions.npz')
+    for k, f in cells.items()
+  }
+  over_seeds = lambda name, part, arm: np.stack(
+    [stored[name, seed][part][arm] for seed in seeds]
+  )
+  arms = {
+    arm: np.stack([over_seeds(name, 'arms', arm) for name in names])
+    for arm in ARMS
+  }
+  thresholds = {arm: over_seeds(names[-1], 'thresholds', arm) for arm in ARMS}
+  first = stored[names[-1], seeds[0]]
+  shared = ('labels', 'patients', 'class_names', 'label_mask')
+  return arms, thresholds, {name: first[name] for name in shared}
 
 
 def _attribution(config, names, cells, sizes):
