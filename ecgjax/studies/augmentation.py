@@ -110,7 +110,7 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
 
   def summarise(folders, seconds):
     folded = fold_of(options.seeds[0])
-    best = best_arms(config, runs) if BEST in arms else ()
+    best = best_arms(options, runs) if BEST in arms else ()
     return augmentation_summary.summarise(
       config, folded, runs, folders, arms, best, seconds
     )
@@ -165,7 +165,7 @@ def default_classes(train, count: int) -> tuple[str, ...]:
 def arm_fields(config, fold, runs, arm: str, seed: int) -> dict:
   """What an arm changes in the classifier's config; generates what it needs."""
   if arm == BEST:
-    chosen = best_arms(config, runs)
+    chosen = best_arms(config.study, runs)
     changes = [arm_fields(config, fold, runs, a, seed) for a in chosen]
     extra = tuple(
       folder for c in changes for folder in c.get('data', {}).get('extra', ())
@@ -184,18 +184,18 @@ def arm_fields(config, fold, runs, arm: str, seed: int) -> dict:
   }[arm]
 
 
-def best_arms(config, runs) -> tuple[str, str]:
+def best_arms(study_options, runs) -> tuple[str, str]:
   """The classical and the latent arm with the best mean on validation."""
   chosen = []
   for group in (CLASSICAL, LATENT):
-    present = [arm for arm in group if arm in config.study.arms]
+    present = [arm for arm in group if arm in study_options.arms]
     means = {
       arm: np.mean(
         [
           read(runs / f'{arm}-seed{seed}' / 'results.json')[
             'validation_macro_auroc'
           ]
-          for seed in config.study.seeds
+          for seed in study_options.seeds
         ]
       )
       for arm in present

@@ -87,10 +87,12 @@ def summarise(
   fidelity = lambda arm: records[f'{arm}-seed{fold.seed}']['fidelity']
   found['conclusions'] = augmentation.conclude(evaluation, latent)
   found['fidelity'] = {arm: fidelity(arm) for arm in found['generated']}
-  found['notes'] = notes(config, found, data, best)
+  found['notes'] = notes(options, found, data, best)
   if rival:
     found['notes'].append(f'Best arm without a codec on validation: {rival}.')
-  readers = judge_readers(config, stacked[options.method], data)
+  readers = judge_readers(
+    options, stacked[options.method], data, config.bootstrap_draws
+  )
   results = assemble(
     evaluation,
     **study.facts(config, data, config.study.method, seconds),
@@ -172,23 +174,24 @@ def best_rival(records: Mapping, arms, seeds) -> str:
   return max(means, key=means.get, default='')
 
 
-def judge_readers(config, scores, data) -> dict | None:
+def judge_readers(options, scores, data, draws: int) -> dict | None:
   """The arm under test, averaged over seeds, beside readers of the test split.
 
   Args:
-    config: of the study; `study.readers_csv` is '' for none.
+    options: `config.study`; `readers_csv` is '' for none.
     scores: validation and test probabilities, each [S, N, K].
     data: `run_data.RunData`.
+    draws: of the bootstrap.
   """
-  if not config.study.readers_csv:
+  if not options.readers_csv:
     return None
   test, validation = data.labelled['test'], data.labelled['validation'].columns
   own, theirs = (side.mean(axis=0) for side in scores)
   readers = human_readers.read_readers(
-    config.study.readers_csv, test.record_ids, test.class_names
+    options.readers_csv, test.record_ids, test.class_names
   )
   return {
-    'arm': config.study.method,
+    'arm': options.method,
     **human_readers.compare_readers(
       readers,
       theirs,
@@ -197,7 +200,7 @@ def judge_readers(config, scores, data) -> dict | None:
       test.columns['patient'],
       test.class_names,
       label_mask=test.columns['label_mask'],
-      draws=config.bootstrap_draws,
+      draws=draws,
     ),
   }
 
@@ -216,7 +219,7 @@ def budget(config) -> str:
   )
 
 
-def notes(config, found, data, best: Sequence[str]) -> list[str]:
+def notes(options, found, data, best: Sequence[str]) -> list[str]:
   """What a reader of the tables must know."""
   lines = []
   if found['codec']:
@@ -227,21 +230,21 @@ def notes(config, found, data, best: Sequence[str]) -> list[str]:
       f'{metrics["r"]["value"]:.3f}, perplexity {stage["perplexity"]:.0f} of '
       f'{found["codec"]["codebook"]["num_codes"]}, usage {stage["usage"]:.2f}.'
     )
-  share, train = config.study.oversample, data.labelled['train'].columns
+  share, train = options.oversample, data.labelled['train'].columns
   repeats = shuffle.repeats(train['label'], train['label_mask'], share)
-  if 'oversampling' in config.study.arms and repeats.max() == 1:
+  if 'oversampling' in options.arms and repeats.max() == 1:
     lines.append(
       f'The arm oversampling repeats nothing: every class has about the share '
       f'{share:g} of the training ECGs already.'
     )
   if best:
     lines.append(f'{BEST}: {" + ".join(best)}.')
-  if data.synthetic and 'simulator' in config.study.arms:
+  if data.synthetic and 'simulator' in options.arms:
     lines.append(
       'The arm simulator draws from the program that made the test ECGs: it is '
       'a bound, no competitor.'
     )
-  if config.study.shared_codec:
+  if options.shared_codec:
     lines.append(
       'Intervals and spread over seeds do not contain the choice of the fold '
       'and the training of the codec.'

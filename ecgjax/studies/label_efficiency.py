@@ -243,16 +243,15 @@ def _summarise(config, data, folders: Mapping, seconds: float) -> Ending:
     examples_per_second=last['examples_per_second'],
     seeds=list(seeds),
     label_efficiency=efficiency,
-    study={
-      k: v for k, v in to_json(config.study).items()
-      if k != 'ludb_dir'
-    },
+    study={k: v for k, v in to_json(config.study).items() if k != 'ludb_dir'},
     budget=budget(config),
   )  # fmt: skip
   built = efficiency_tables.efficiency_tables(efficiency)
   sections = [efficiency_tables.section(efficiency)]
   if config.study.attribution:
-    results['attribution'], section = _attribution(config, names, cells, sizes)
+    results['attribution'], section = _attribution(
+      cells, dict(zip(names, sizes)), seeds, config.bootstrap_draws
+    )
     built += [part for part in section.parts if isinstance(part, tables.Table)]
     sections.append(section)
   head = [budget(config), *efficiency_tables.claims(efficiency)]
@@ -315,23 +314,30 @@ def _stack(cells: Mapping, names, seeds) -> tuple[dict, dict, dict]:
   return arms, thresholds, {name: first[name] for name in shared}
 
 
-def _attribution(config, names, cells, sizes):
-  """Shares inside the defining waves by number of labels, and their tables."""
+def _attribution(cells: Mapping, sizes: Mapping, seeds, draws: int):
+  """Shares inside the defining waves by number of labels, and their tables.
+
+  Args:
+    cells: (subset, seed) -> folder.
+    sizes: subset -> labels that it costs.
+    seeds: of the study.
+    draws: of the bootstrap.
+  """
   found = {
     name: [
       json.loads((cells[name, seed] / 'attribution.json').read_text())
-      for seed in config.study.seeds
+      for seed in seeds
     ]
-    for name in names
+    for name in sizes
   }
   measured = {  # examples -> subset -> ...
     examples: {
       name: attribution.measure(
-        [run[examples] for run in found[name]], LOOKING, config.bootstrap_draws
+        [run[examples] for run in found[name]], LOOKING, draws
       )
-      for name in names
+      for name in sizes
     }
-    for examples in found[names[0]][0]
+    for examples in found[next(iter(sizes))][0]
   }
   parts = [
     'Integrated gradients of the logit of a class that the recording has. For '
@@ -339,7 +345,7 @@ def _attribution(config, names, cells, sizes):
   ]
   for examples, by_size in measured.items():
     title = TITLES[examples]
-    words = {f'{n} records': by_size[name] for n, name in zip(sizes, names)}
+    words = {f'{n} records': by_size[name] for name, n in sizes.items()}
     parts.append(attribution_report.size_table(words, title, LOOKING[0]))
     for size, one in words.items():
       parts += attribution_report.section(

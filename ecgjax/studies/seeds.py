@@ -56,6 +56,7 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
   study.check_support(data.labelled['test'])
   seeds = {f'seed{seed}': seed for seed in config.study.seeds}
   other = config.study.get('evaluation')
+  bootstrap = config.bootstrap_draws, config.study.margin
 
   def run_cell(name, folder):
     run = run_of(config, seeds[name])
@@ -70,9 +71,9 @@ def make(config, data, workdir: pathlib.Path) -> study.Study:
     runs = [folder / 'run' for folder in folders.values()]
     if other is not None:
       name = f'eval_{other.data.name}'
-      both = summarise_runs(config, runs, f'{name}.json', f'{name}.npz')
+      both = summarise_runs(runs, *bootstrap, f'{name}.json', f'{name}.npz')
       publish(workdir / f'{name}.json', Ending(*both))
-    results, predictions = summarise_runs(config, runs)
+    results, predictions = summarise_runs(runs, *bootstrap)
     found = Finding()
     if 'identity' in read(runs[0] / 'results.json'):
       part = identity.describe(identity_of(config, data, runs))
@@ -98,16 +99,18 @@ def judged(other, run: pathlib.Path):
 
 
 def summarise_runs(
-  config,
   runs: Sequence[pathlib.Path],
+  draws: int,
+  margin: float,
   results_name: str = 'results.json',
   predictions_name: str = 'predictions.npz',
 ) -> tuple[dict, dict]:
   """One result record of runs that differ in their seed alone.
 
   Args:
-    config: of the study.
     runs: work folders.
+    draws: of the bootstrap.
+    margin: of macro AUROC; equality is claimed within it alone.
     results_name, predictions_name: of the files in each.
 
   Returns:
@@ -136,8 +139,8 @@ def summarise_runs(
     **predictions,
     method=next(a for a in ('finetune', 'scratch', 'probe') if a in arms),
     comparisons=[tuple(pair.split('-')) for pair in first['differences']],
-    draws=config.bootstrap_draws,
-    margin=config.study.margin,
+    draws=draws,
+    margin=margin,
   )
   mean = lambda field: float(np.mean([record[field] for record in records]))
   results = assemble(

@@ -77,12 +77,12 @@ def run_config(config, without: Sequence[str] = (), **changes):
   return from_json(fields | {'mode': 'train'} | changes)
 
 
-def goodness(config, metrics: dict) -> float:
-  """`config.best_metric` of a checkpoint, turned so that more is better."""
-  value = metrics[config.best_metric]
+def goodness(metric: str, metrics: dict) -> float:
+  """The `metric` of a checkpoint, turned so that more is better."""
+  value = metrics[metric]
   if math.isnan(value):
     return -math.inf
-  return value if best_mode(config.best_metric) == 'max' else -value
+  return value if best_mode(metric) == 'max' else -value
 
 
 def best_model(config, folder: pathlib.Path, arm: str) -> Model:
@@ -90,7 +90,7 @@ def best_model(config, folder: pathlib.Path, arm: str) -> Model:
   rates = config.study[f'{arm}_learning_rates']
   return max(
     (load(folder / run_name(arm, rate)) for rate in rates),
-    key=lambda model: goodness(config, model.figures),
+    key=lambda model: goodness(config.best_metric, model.figures),
   )
 
 
@@ -139,5 +139,5 @@ def train_classifier(
       over_split(model, data.labelled[split], arm).probabilities
       for split in ('validation', 'test')
     )
-    found.append((goodness(run, model.figures), scores))
+    found.append((goodness(run.best_metric, model.figures), scores))
   return max(found, key=lambda pair: pair[0])[1]

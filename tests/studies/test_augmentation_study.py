@@ -86,7 +86,10 @@ def test_best_arms_are_those_of_validation(tmp_path, monkeypatch):
       'validation_macro_auroc': figures[path.parent.name.split('-')[0]]
     },
   )
-  assert augmentation.best_arms(config, tmp_path) == ('mixup', 'latent_mix')
+  assert augmentation.best_arms(config.study, tmp_path) == (
+    'mixup',
+    'latent_mix',
+  )
 
 
 def test_readers_stand_beside_the_mean_of_the_seeds(tmp_path):
@@ -105,12 +108,16 @@ def test_readers_stand_beside_the_mean_of_the_seeds(tmp_path):
   sure = 0.5 + (label - 0.5) * weight / 2
   scores = np.stack([sure, np.roll(sure, 2, axis=0)])  # [S, N, K]
   config = options(readers_csv='')
-  assert augmentation_summary.judge_readers(config, None, data) is None
+  assert (
+    augmentation_summary.judge_readers(config.study, None, data, 10) is None
+  )
   path = tmp_path / 'readers.csv'
   lines = [f'{i},Ann,general,{int(i < 6)}' for i in range(24)]
   path.write_text('\n'.join(['record_id,reader,group,MI', *lines]) + '\n')
   config = options(readers_csv=str(path))
-  found = augmentation_summary.judge_readers(config, (scores, scores), data)
+  found = augmentation_summary.judge_readers(
+    config.study, (scores, scores), data, config.bootstrap_draws
+  )
   assert found['arm'] == config.study.method
   rows = {row['name']: row['per_class']['MI'] for row in found['rows']}
   assert rows['Ann']['sensitivity']['value'] == pytest.approx(3 / 12)

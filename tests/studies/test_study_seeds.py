@@ -60,7 +60,9 @@ def test_runs_become_one_table_over_patients_and_seeds(tmp_path, config):
     write_run(run, seed, labels, shift)
     for seed, (run, shift) in enumerate(zip(runs, (0.8, 1.2, 2.5)))
   ]
-  found, predictions = seeds_study.summarise_runs(config, runs)
+  found, predictions = seeds_study.summarise_runs(
+    runs, 200, config.study.margin
+  )
   assert found['seeds'] == [0, 1, 2] and found['bootstrap']['num_seeds'] == 3
   assert predictions['arms']['probe'].shape == (3, 160, 2)
   name = 'macro_auroc'
@@ -85,7 +87,7 @@ def test_other_runs_are_refused(tmp_path, config):
     labels = (rng.random((160, 2)) < 0.4).astype(int)
     write_run(run, seed, labels, 1.0)
   with pytest.raises(ValueError, match='no run of the same kind'):
-    seeds_study.summarise_runs(config, runs)
+    seeds_study.summarise_runs(runs, 200, config.study.margin)
 
 
 @pytest.mark.parametrize('of', ['lcd', 'longitudinal', 'supervised'])
