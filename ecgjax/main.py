@@ -10,7 +10,7 @@ MODES = {
   # mode: module and function, called with (config, workdir)
   'train': ('ecgjax.train', 'train_and_evaluate'),
   'eval': ('ecgjax.evaluate', 'evaluate_checkpoint'),
-  'study': ('ecgjax.studies.run', 'run_study'),
+  'study': ('ecgjax.studies.study', 'run_study'),
   'generate': ('ecgjax.generation.generate', 'generate'),
 }
 EXIT_BAD_INPUT, EXIT_NON_FINITE, EXIT_INTERRUPTED = 2, 4, 75

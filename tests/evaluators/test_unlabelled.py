@@ -11,7 +11,7 @@ from configs import study_label_efficiency as study_config
 from ecgjax import evaluate
 from ecgjax.model import Model
 from ecgjax.report import results as results_lib
-from ecgjax.studies import run
+from ecgjax.studies import study
 
 
 class Validation:
@@ -53,7 +53,7 @@ def test_the_validation_loss_is_the_result(tmp_path):
   'module, function',
   [
     (evaluate_config, evaluate.evaluate_checkpoint),
-    (study_config, run.run_study),
+    (study_config, study.run_study),
   ],
 )
 def test_what_needs_labels_says_so(tmp_path, module, function):

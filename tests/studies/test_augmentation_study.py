@@ -13,7 +13,7 @@ from ecgjax.studies import (
   augmentation,
   augmentation_fold,
   augmentation_summary,
-  run,
+  study,
 )
 
 
@@ -163,7 +163,7 @@ def finished(tmp_path_factory):
   config = options()
   config.data.dir = str(folder / 'data')
   config.lock()
-  return config, folder / 'study', run.run_study(config, folder / 'study')
+  return config, folder / 'study', study.run_study(config, folder / 'study')
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_study_resumes_run_by_run(finished):
   before, stamp = json.loads(lost.read_text()), kept.stat().st_mtime_ns
   lost.unlink()
   (workdir / 'results.json').unlink()
-  again = run.run_study(config, workdir)
+  again = study.run_study(config, workdir)
   assert kept.stat().st_mtime_ns == stamp
   assert json.loads(lost.read_text())['arms'] == before['arms']
   assert again['arms'] == results['arms']

@@ -8,7 +8,7 @@ from configs import lcd as lcd_config
 from configs import study_label_efficiency as study_config
 from ecgjax.evaluators import attribution as attribution_lib
 from ecgjax.metrics import attribution
-from ecgjax.studies import label_efficiency, run
+from ecgjax.studies import label_efficiency, study
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def finished(tmp_path_factory, data_dir):
   )  # fmt: skip
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(attribution_lib, '_PER_CLASS', attribution.MIN_RECORDS)
-    return config, workdir, run.run_study(config, workdir)
+    return config, workdir, study.run_study(config, workdir)
 
 
 def test_study_has_every_arm_with_intervals(finished):
@@ -85,7 +85,7 @@ def test_study_resumes_cell_by_cell(finished):
   before, stamp = lost.read_text(), kept.stat().st_mtime_ns
   lost.unlink()
   (workdir / 'results.json').unlink()
-  again = run.run_study(config, workdir)
+  again = study.run_study(config, workdir)
   assert kept.stat().st_mtime_ns == stamp
   assert json.loads(lost.read_text())['arms'] == json.loads(before)['arms']
   assert again['label_efficiency'] == results['label_efficiency']
@@ -94,7 +94,7 @@ def test_study_resumes_cell_by_cell(finished):
 def test_study_needs_a_study_config(data_dir, tmp_path):
   config = on(lcd_config.get_config('preset=smoke'), data_dir)
   with pytest.raises(ValueError, match='needs a study config'):
-    run.run_study(config, tmp_path / 'run')
+    study.run_study(config, tmp_path / 'run')
 
 
 def test_too_few_test_patients_are_found_before_the_first_run(
@@ -103,5 +103,5 @@ def test_too_few_test_patients_are_found_before_the_first_run(
   config = study_config.get_config('preset=smoke')
   config = on(config, data_dir, data={'size': 'tiny'})
   with pytest.raises(ValueError, match='10 positive and 10 negative test'):
-    run.run_study(config, tmp_path / 'run')
+    study.run_study(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()

@@ -8,7 +8,6 @@ import pytest
 
 from configs import study_label_efficiency as study_config
 from ecgjax.studies import label_subsets
-from ecgjax.studies import run as run_lib
 from ecgjax.studies import study as study_lib
 
 
@@ -21,7 +20,7 @@ def make_config(**fields):
 
 def test_unknown_study_names_the_choices(tmp_path):
   with pytest.raises(ValueError, match="no 'grid' in ecgjax.studies.*label_"):
-    run_lib.run_study(make_config(name='grid'), tmp_path / 'run')
+    study_lib.run_study(make_config(name='grid'), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
@@ -42,13 +41,13 @@ def test_finished_cells_are_not_run_again(tmp_path, monkeypatch):
 
   made = study_lib.Study(('a', 'b', 'c'), run_cell, summarise)
   module = types.SimpleNamespace(make=lambda *_: made)
-  monkeypatch.setattr(run_lib, 'resolve', lambda *_: module)
-  monkeypatch.setattr(run_lib.run_data, 'open_data', lambda _: None)
-  monkeypatch.setattr(run_lib, 'publish', lambda _, ending: ending)
+  monkeypatch.setattr(study_lib, 'resolve', lambda *_: module)
+  monkeypatch.setattr(study_lib.run_data, 'open_data', lambda _: None)
+  monkeypatch.setattr(study_lib, 'publish', lambda _, ending: ending)
   with pytest.raises(ValueError, match='killed here'):
-    run_lib.run_study(make_config(), tmp_path / 'run')
+    study_lib.run_study(make_config(), tmp_path / 'run')
   (tmp_path / 'run' / 'runs' / 'b' / 'results.json').unlink()
-  found = run_lib.run_study(make_config(), tmp_path / 'run')
+  found = study_lib.run_study(make_config(), tmp_path / 'run')
   assert ran == ['a', 'b', 'c', 'b']
   assert found == {'a': 'a', 'b': 'b', 'c': 'c'}
 

@@ -6,8 +6,8 @@ import pytest
 from configs import study_seeds as study_config
 from ecgjax.metrics import compare_arms, metrics
 from ecgjax.report import readme, results, tables
-from ecgjax.studies import run as run_lib
 from ecgjax.studies import seeds as seeds_study
+from ecgjax.studies import study as study_lib
 
 NAMES = ('a', 'b')
 
@@ -123,7 +123,7 @@ def test_a_real_study_of_seeds(of, tmp_path):
     data.dir = str(tmp_path / 'data')
     data.size = 'small'
   config.study.evaluation.bootstrap_draws = 100
-  found = run_lib.run_study(config.lock(), tmp_path / 'study')
+  found = study_lib.run_study(config.lock(), tmp_path / 'study')
   assert found['seeds'] == [0, 1]
   assert found['metrics']['macro_auroc']['num_seeds'] == 2
   other = results.read(tmp_path / 'study' / 'eval_synthetic.json')
