@@ -182,8 +182,8 @@ def test_sizes():
 
 # What is left to do; a smaller number must be written down here.
 CEILINGS = {
-  'functions over 60 lines': 6,
-  'functions that take the whole config': 62,
+  'functions over 60 lines': 5,
+  'functions that take the whole config': 56,
   'switches on a method': 1,
   'aliases': 12,
 }
