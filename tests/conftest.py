@@ -26,6 +26,10 @@ sys.path.insert(0, str(ROOT))  # `configs` is not part of the package
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import shapes  # noqa: E402
+
+shapes.install()
+
 HURRY = (  # names that every supported jaxlib knows; others end the process
   '--xla_backend_optimization_level=0',
   '--xla_llvm_disable_expensive_passes=true',

@@ -13,12 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
+from ecgjax.runtime.shapes import Array, Float
+
 RESAMPLERS = ('fourier', 'cubic', 'linear')
 
 
 def time_out(
-  key, ecg, max_fraction: float = 0.5, exclusive_start: bool = False
-):
+  key,
+  ecg: Float[Array, 'L C'],
+  max_fraction: float = 0.5,
+  exclusive_start: bool = False,
+) -> Float[Array, 'L C']:
   """Sets one random span to zero on all leads (LCD's TimeOut).
 
   Args:
@@ -42,7 +47,9 @@ def time_out(
   return jnp.where(inside[:, None], 0, ecg)
 
 
-def shift(key, ecg, max_fraction: float = 0.1):
+def shift(
+  key, ecg: Float[Array, 'L C'], max_fraction: float = 0.1
+) -> Float[Array, 'L C']:
   """Moves the record in time; what comes in from outside is zero.
 
   Args:
@@ -63,7 +70,7 @@ def shift(key, ecg, max_fraction: float = 0.1):
   return jnp.where(inside[:, None], ecg[jnp.clip(source, 0, length - 1)], 0)
 
 
-def lead_out(key, ecg):
+def lead_out(key, ecg: Float[Array, 'L C']) -> Float[Array, 'L C']:
   """Sets one lead to zero, drawn uniformly: [L, C] -> [L, C]."""
   leads = ecg.shape[1]
   lead = jax.random.randint(key, (), 0, leads)
@@ -99,7 +106,7 @@ def make_random_resized_crop(
   else:
     resample = functools.partial(interpolate, method=resampler)
 
-  def random_resized_crop(key, ecg):
+  def random_resized_crop(key, ecg: Float[Array, 'L C']) -> Float[Array, 'L C']:
     size_key, start_key = jax.random.split(key)
     fraction = jax.random.uniform(size_key, minval=min_fraction, maxval=1.0)
     size = jnp.floor(fraction * length).astype(jnp.int32)
@@ -133,7 +140,7 @@ def make_fourier_resample(length: int, min_size: int) -> Callable:
   fft_size = scipy.fft.next_fast_len(length + bins - 1)
   chirps, spectra = _chirp_tables(length, min_size, fft_size)
 
-  def resample(ecg, start, size):
+  def resample(ecg: Float[Array, 'L C'], start, size) -> Float[Array, 'L C']:
     chirp = jnp.asarray(chirps)[size - min_size]  # [L], zero from `size` on
     spectrum = jnp.asarray(spectra)[size - min_size]  # [M]
     crop = _crop(ecg, start)  # [L, C]
@@ -172,7 +179,9 @@ def _chirp_tables(length: int, min_size: int, fft_size: int):
   return chirps, spectra
 
 
-def interpolate(ecg, start, size, method: str = 'linear'):
+def interpolate(
+  ecg: Float[Array, 'L C'], start, size, method: str = 'linear'
+) -> Float[Array, 'L C']:
   """Stretches `ecg[start:start + size]` to full length by interpolation.
 
   Args:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import interpolate, ndimage, signal
 
+from ecgjax.runtime.shapes import Array, Float, Int, Num
+
 REFRACTORY = 0.25  # s, least distance of two beats
 _BAND = (5, 25)  # Hz, of a QRS
 _BELOW_NYQUIST = 0.9
@@ -35,7 +37,7 @@ class MedianBeat(NamedTuple):
   st_mv: np.ndarray
 
 
-def r_peaks(ecg: np.ndarray, rate: float) -> np.ndarray:
+def r_peaks(ecg: Float[Array, 'L C'], rate: float) -> Int[np.ndarray, ' N']:
   """Finds the QRS complexes of a record, whatever their form.
 
   The envelope of all leads between 5 and 25 Hz has one hump per QRS; humps
@@ -69,8 +71,10 @@ def r_peaks(ecg: np.ndarray, rate: float) -> np.ndarray:
 
 
 def match(
-  found: np.ndarray, reference: np.ndarray, tolerance: float
-) -> tuple[np.ndarray, np.ndarray]:
+  found: Num[np.ndarray, ' N'],
+  reference: Num[np.ndarray, ' M'],
+  tolerance: float,
+) -> tuple[Int[np.ndarray, ' P'], Int[np.ndarray, ' P']]:
   """Pairs events one to one, nearest first.
 
   Args:

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from ecgjax.ecg import augment, noise, vcg
+from ecgjax.runtime.shapes import Array, Float
 
 MAX_DEGREES = 15.0
 SNR_DB = (15.0, 35.0)
@@ -49,7 +50,7 @@ def make_classical(leads: Sequence[str], rate: float) -> Callable:
     augment.lead_out,
   )
 
-  def classical(key, ecg):
+  def classical(key, ecg: Float[Array, 'L C']) -> Float[Array, 'L C']:
     keys = jax.random.split(key, len(steps) + 1)
     chosen = jax.random.bernoulli(keys[0], shape=(len(steps),))
     scale_key = jax.random.fold_in(key, len(steps) + 1)

@@ -9,6 +9,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from ecgjax.ecg.leads import canonical, indices
+from ecgjax.runtime.shapes import Array, Bool, Float
 
 NORMALISATIONS = ('record_centred', 'record', 'lead', 'none')
 
@@ -97,7 +98,12 @@ def check_input(
       )
 
 
-def normalise(ecg, valid, mode: str, eps: float = 1e-5):
+def normalise(
+  ecg: Float[Array, 'B L C'],
+  valid: Bool[Array, 'B L'],
+  mode: str,
+  eps: float = 1e-5,
+) -> Float[Array, 'B L C']:
   """Standardises one batch of ECGs over their valid samples.
 
   Args:

@@ -7,6 +7,8 @@ writes AVR, LUDB writes avr).
 
 from collections.abc import Sequence
 
+from ecgjax.runtime.shapes import Array, Num
+
 LEADS = (
   'I', 'II', 'III', 'aVR', 'aVL', 'aVF',
   'V1', 'V2', 'V3', 'V4', 'V5', 'V6',
@@ -48,7 +50,7 @@ def indices(names: Sequence[str]) -> tuple[int, ...]:
   return tuple(found)
 
 
-def from_independent(xp, ecg):
+def from_independent(xp, ecg: Num[Array, '*N L 8']) -> Num[Array, '*N L 12']:
   """Completes eight independent leads to twelve.
 
   III = II - I, aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2
@@ -66,7 +68,7 @@ def from_independent(xp, ecg):
   return xp.concatenate([xp.stack(limb, axis=-1), ecg[..., 2:]], axis=-1)
 
 
-def limb_residual(xp, ecg):
+def limb_residual(xp, ecg: Num[Array, '*N L 12']) -> Num[Array, '*N L']:
   """Returns the largest violation of the limb-lead relations, per sample.
 
   Args:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ecgjax.ecg.draws import Draws, normal, uniform
 from ecgjax.ecg.leads import LEADS, canonical, from_independent, indices
+from ecgjax.runtime.shapes import Array, Float
 
 ELECTRODES = ('RA', 'LA', 'LL', 'C1', 'C2', 'C3', 'C4', 'C5', 'C6')
 WANDER_HZ = (0.05, 0.15, 0.30)
@@ -38,11 +39,13 @@ def electrode_matrix(leads: Sequence[str]) -> np.ndarray:
   matrix[1, 0] = matrix[2, 1] = 1
   matrix[:3, 2:] = -1 / 3
   matrix[3:, 2:] = np.eye(6)
-  matrix = from_independent(np, matrix)  # [9, 12]
+  matrix = np.asarray(from_independent(np, matrix))  # [9, 12]
   return matrix[:, indices(leads)].astype(np.float32)
 
 
-def independent_leads(potentials):
+def independent_leads(
+  potentials: Float[Array, '9 L'],
+) -> Float[Array, '8 L']:
   """Potentials [9, L] to the leads of `leads.INDEPENDENT_LEADS`, [8, L]."""
   right, left, foot = potentials[:3]
   centre = (right + left + foot) / 3  # Wilson's terminal
@@ -50,7 +53,9 @@ def independent_leads(potentials):
   return jnp.concatenate([limb, potentials[3:] - centre])
 
 
-def baseline_wander(draws, length: int, rate: float):
+def baseline_wander(
+  draws, length: int, rate: float
+) -> Float[Array, '9 {length}']:
   """Slow drift: three sines, common frequencies, own amplitudes and phases.
 
   Args:
@@ -76,13 +81,15 @@ def baseline_wander(draws, length: int, rate: float):
   )
 
 
-def muscle(draws, length: int, rate: float):
+def muscle(draws, length: int, rate: float) -> Float[Array, '9 {length}']:
   """White noise of 8 uV per sample at any rate; slot 50. [9, L] mV."""
   del rate
   return 0.008 * normal(draws.key, 50, (9, length))
 
 
-def mains(draws, length: int, rate: float, mains_hz: float = 50.0):
+def mains(
+  draws, length: int, rate: float, mains_hz: float = 50.0
+) -> Float[Array, '9 {length}']:
   """Power line: one phase, own amplitude N(0, 4 uV); slots 51 and 52.
 
   Returns:
@@ -96,7 +103,9 @@ def mains(draws, length: int, rate: float, mains_hz: float = 50.0):
   return 0.004 * draws.normal(51, (9, 1)) * jnp.sin(angle + phase)
 
 
-def electrode_motion(draws, length: int, rate: float):
+def electrode_motion(
+  draws, length: int, rate: float
+) -> Float[Array, '9 {length}']:
   """Jolts of single electrodes, one per 3 s.
 
   Each jolt picks an electrode, begins in the first four fifths of the record,
@@ -126,7 +135,9 @@ KINDS = {
 }
 
 
-def resting(draws, length: int, rate: float, mains_hz: float):
+def resting(
+  draws, length: int, rate: float, mains_hz: float
+) -> Float[Array, '9 {length}']:
   """Noise of a resting ECG: wander, muscle and mains. [9, L] mV."""
   return (
     baseline_wander(draws, length, rate)
@@ -137,13 +148,13 @@ def resting(draws, length: int, rate: float, mains_hz: float):
 
 def add_noise(
   key,
-  ecg,
+  ecg: Float[Array, 'L C'],
   *,
   kind: str,
   snr_db: float | tuple[float, float],
   rate: float,
   leads: Sequence[str] = LEADS,
-):
+) -> Float[Array, 'L C']:
   """Adds noise of one kind at a given signal-to-noise ratio.
 
   As an augmentation: `functools.partial(add_noise, kind=..., snr_db=(0, 24),
@@ -182,7 +193,9 @@ def add_noise(
   return ecg + jnp.sqrt(power * 10 ** (-decibel / 10)) * noise
 
 
-def lead_off(key, ecg, *, rate: float, leads: Sequence[str] = LEADS):
+def lead_off(
+  key, ecg: Float[Array, 'L C'], *, rate: float, leads: Sequence[str] = LEADS
+) -> Float[Array, 'L C']:
   """Takes one electrode off for a part of the record.
 
   Its potential is replaced by a drifting offset (slots 40-48, 58, 59), and all

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ecgjax.ecg import leads
 from ecgjax.ecg.page import Paper
+from ecgjax.runtime.shapes import Array, Float, UInt8
 
 # Heights are rounded to this part of a pixel: what follows is exact in float32,
 # and pages are the same to the last bit on every device.
@@ -20,7 +21,9 @@ _GRID = 1024
 _FAINT = 0.1  # ink below is no trace when a page is read back
 
 
-def render(ecg, rate: float, paper: Paper):
+def render(
+  ecg: Float[Array, 'L 12'], rate: float, paper: Paper
+) -> Float[Array, 'H W']:
   """Prints a record: ECG [L, 12] in mV to a page of ink.
 
   Args:
@@ -39,7 +42,9 @@ def render(ecg, rate: float, paper: Paper):
   return draw(low, high, paper)
 
 
-def extremes(ecg, columns: int):
+def extremes(
+  ecg: Float[Array, 'L C'], columns: int
+) -> tuple[Float[Array, 'W C'], Float[Array, 'W C']]:
   """Lowest and highest sample of every pixel column: [L, C] -> two [W, C].
 
   The first sample of the next column counts as well; it joins neighbours, so
@@ -53,7 +58,7 @@ def extremes(ecg, columns: int):
   )
 
 
-def column_means(ecg, columns: int):
+def column_means(ecg: Float[Array, 'L C'], columns: int) -> Float[Array, 'W C']:
   """Mean of the line that every pixel column shows: [L, C] -> [W, C].
 
   It runs from the column's first sample to that of the next column, as in
@@ -65,7 +70,7 @@ def column_means(ecg, columns: int):
   return samples.mean(axis=1) + ends / samples.shape[1]
 
 
-def rows_of(signal, paper: Paper):
+def rows_of(signal: Float[Array, 'W 12'], paper: Paper) -> Float[Array, 'R W']:
   """Cuts the rows of a page out of all leads: [W, 12] -> [R, W]."""
   return jnp.stack(
     [
@@ -77,7 +82,9 @@ def rows_of(signal, paper: Paper):
   )
 
 
-def draw(low, high, paper: Paper):
+def draw(
+  low: Float[Array, 'R W'], high: Float[Array, 'R W'], paper: Paper
+) -> Float[Array, 'H W']:
   """Draws the rows of a page from the extremes of their columns.
 
   Args:
@@ -114,12 +121,12 @@ def _pixels(signal, paper: Paper):
   return (fine + jax.lax.stop_gradient(jnp.round(fine) - fine)) / _GRID
 
 
-def to_grey(ink):
+def to_grey(ink: Float[Array, '*S']) -> UInt8[Array, '*S']:
   """Turns ink in [0, 1] into grey levels uint8, 255 for white."""
   return jnp.round(255 * (1 - ink)).astype(jnp.uint8)
 
 
-def read_back(ink, paper: Paper):
+def read_back(ink: Float[Array, 'H W'], paper: Paper) -> Float[Array, 'R W']:
   """Reads a page: centroid of the trace in every column.
 
   A row's trace is followed from left to right: of the runs of ink in a column,

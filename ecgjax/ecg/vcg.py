@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.ecg.leads import from_independent, indices
+from ecgjax.runtime.shapes import Array, Float
 
 
 def lead_matrices(leads: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +40,7 @@ def lead_matrices(leads: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
   )
 
 
-def rotation(angles):
+def rotation(angles: Float[Array, ' 3']) -> Float[Array, '3 3']:
   """Rotation matrix [3, 3] from three angles about X, Y and Z, in radians."""
   (cx, cy, cz), (sx, sy, sz) = jnp.cos(angles), jnp.sin(angles)
   one, zero = jnp.ones_like(cx), jnp.zeros_like(cx)
@@ -70,7 +71,7 @@ def make_rotate_heart(
   """
   to_vector, to_leads = lead_matrices(leads)
 
-  def rotate_heart(key, ecg):
+  def rotate_heart(key, ecg: Float[Array, 'L C']) -> Float[Array, 'L C']:
     angle_key, scale_key = jax.random.split(key)
     radians = jnp.deg2rad(max_degrees) * jax.random.uniform(
       angle_key, (3,), minval=-1.0

@@ -13,23 +13,30 @@ import jax
 import jax.numpy as jnp
 
 from ecgjax.runtime import collectives
+from ecgjax.runtime.shapes import Array, Bool, Float, Int, Shaped
 
 EPS = 1e-12  # added to squared norms, so that zero vectors have a gradient
 _NOTHING = -1e30  # log of an empty sum; finite, so that gradients are
 
 
-def unit(z):
+def unit(z: Float[Array, '*B D']) -> Float[Array, '*B D']:
   """Scales rows of [..., D] to length 1; zero rows stay zero."""
   z = z.astype(jnp.promote_types(z.dtype, jnp.float32))
   return z / jnp.sqrt(jnp.sum(z**2, axis=-1, keepdims=True) + EPS)
 
 
-def similarity(a, b):
+def similarity(
+  a: Float[Array, 'A D'], b: Float[Array, 'B D']
+) -> Float[Array, 'A B']:
   """Cosine similarity [A, B] of the rows of two [., D] arrays of unit rows."""
   return jnp.matmul(a, b.T, precision='highest')
 
 
-def relations(patient, valid=None, axis_name: str | None = None):
+def relations(
+  patient: Int[Array, ' B'],
+  valid: Shaped[Array, ' B'] | None = None,
+  axis_name: str | None = None,
+) -> tuple[Bool[Array, 'B N'], Bool[Array, 'B N']]:
   """Tells which rows of the global batch are positives and negatives.
 
   Args:
@@ -53,16 +60,16 @@ def relations(patient, valid=None, axis_name: str | None = None):
 
 
 def lpc_loss(
-  z,
-  patient,
+  z: Float[Array, 'B D'],
+  patient: Int[Array, ' B'],
   *,
   tau: float | jax.Array = 0.1,
-  anchor_weight=None,
-  pair_weight=None,
-  valid=None,
+  anchor_weight: Float[Array, ' B'] | None = None,
+  pair_weight: Float[Array, 'B N'] | None = None,
+  valid: Shaped[Array, ' B'] | None = None,
   queue: dict | None = None,
   axis_name: str | None = None,
-):
+) -> Float[Array, '']:
   """Longitudinal patient contrast: all ECGs of a patient attract each other.
 
   L = -1 / sum_v w_v  sum_v w_v / sum_u w_vu  sum_u w_vu
@@ -114,8 +121,12 @@ def lpc_loss(
 
 
 def clocs_loss(
-  views, patient, *, tau: float | jax.Array = 0.1, axis_name: str | None = None
-):
+  views: Float[Array, 'B V D'],
+  patient: Int[Array, ' B'],
+  *,
+  tau: float | jax.Array = 0.1,
+  axis_name: str | None = None,
+) -> Float[Array, '']:
   """CLOCS (Kiyasseh et al. 2021): view v of a row attracts its other views.
 
   For a pair of views A, B with M_ij = e^{s(a_i, b_j) / tau}:
@@ -169,7 +180,12 @@ def clocs_loss(
   return sum(losses) / len(losses)
 
 
-def retrieval_metrics(z, patient, valid=None, axis_name: str | None = None):
+def retrieval_metrics(
+  z: Float[Array, 'B D'],
+  patient: Int[Array, ' B'],
+  valid: Shaped[Array, ' B'] | None = None,
+  axis_name: str | None = None,
+) -> dict[str, Float[Array, '']]:
   """Measures how well positives stand out in the batch (no gradient).
 
   Args:

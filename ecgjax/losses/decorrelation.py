@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from ecgjax.runtime import collectives
+from ecgjax.runtime.shapes import Array, Float, Shaped
 
 
-def cosine_distance(u, w, eps: float = 1e-12):
+def cosine_distance(
+  u: Float[Array, '... D'], w: Float[Array, '... D'], eps: float = 1e-12
+) -> Float[Array, '...']:
   """d(u, w) = 2 - 2 <u, w> / (|u| |w|), the squared distance on the sphere.
 
   Args:
@@ -26,7 +29,9 @@ def cosine_distance(u, w, eps: float = 1e-12):
   return 2 - 2 * jnp.sum(u * w, -1) / norms
 
 
-def constant_distance(w, axis_name: str | None = None):
+def constant_distance(
+  w: Float[Array, 'B D'], axis_name: str | None = None
+) -> Float[Array, '']:
   """Mean `cosine_distance` of the rows to the best constant prediction.
 
   Args:
@@ -42,7 +47,9 @@ def constant_distance(w, axis_name: str | None = None):
   return 2 - 2 * jnp.linalg.norm(mean)
 
 
-def standardise(h, axis_name: str | None = None, eps: float = 1e-5):
+def standardise(
+  h: Float[Array, 'B D'], axis_name: str | None = None, eps: float = 1e-5
+) -> Float[Array, 'B D']:
   """Batch normalisation without scale and shift, over the global batch.
 
   Args:
@@ -60,13 +67,13 @@ def standardise(h, axis_name: str | None = None, eps: float = 1e-5):
 
 
 def decorrelation_loss(
-  h,
+  h: Float[Array, 'B D'],
   *,
   axis_name: str | None = None,
   off_diagonal_weight: float = 0.0051,
   divisor: int | None = None,
   on_diagonal: bool = False,
-):
+) -> Float[Array, '']:
   """Squared off-diagonal entries of the auto-correlation of `h`.
 
   C = Hn^T Hn / n with Hn the standardised rows of the global batch; the loss
@@ -102,15 +109,15 @@ def decorrelation_loss(
 
 
 def classification_loss(
-  logits,
-  label,
-  mask,
+  logits: Float[Array, 'B K'],
+  label: Shaped[Array, 'B K'],
+  mask: Shaped[Array, 'B K'],
   *,
   single_label: bool = False,
   class_weights=(),
   label_smoothing: float = 0.0,
   axis_name: str | None = None,
-):
+) -> Float[Array, '']:
   """Cross-entropy, averaged over the annotated entries of the global batch.
 
   Args:
@@ -143,7 +150,9 @@ def classification_loss(
   return total / jnp.maximum(count, 1)
 
 
-def embedding_health(h, axis_name: str | None = None):
+def embedding_health(
+  h: Float[Array, 'B D'], axis_name: str | None = None
+) -> dict[str, Float[Array, '']]:
   """Measures whether a batch of embeddings has collapsed.
 
   Args:

@@ -291,7 +291,8 @@ def log_spectrum(ecg: np.ndarray, rate: float) -> np.ndarray:
 
 def einthoven_uv(ecg: np.ndarray) -> float:
   """Largest violation of the limb leads' relations, uV."""
-  return float(1000 * leads.limb_residual(np, np.float64(ecg)).max())
+  ecg = np.asarray(ecg, np.float64)
+  return float(1000 * leads.limb_residual(np, ecg).max())
 
 
 def median_beats(ecg: np.ndarray, rate: float) -> np.ndarray:

@@ -26,6 +26,7 @@ from ecgjax.models.batch_norm import (
   pairs,
 )
 from ecgjax.models.convolution import convolve
+from ecgjax.runtime.shapes import Array, Float
 
 MOMENTUM = 0.9  # weight kept by the running statistics
 
@@ -47,7 +48,9 @@ class Linear(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(
+    self, x: Float[Array, '*B D']
+  ) -> Float[Array, '*B {self.features}']:
     """[..., D] -> [..., features]."""
     fan_in = x.shape[-1]
     init = uniform_fan_in(fan_in)
@@ -93,8 +96,12 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B *S C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B *S C']:
     """[B, ..., C] -> [B, ..., C]."""
     scale = self.param('scale', nn.initializers.ones, (self.features,))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
@@ -163,8 +170,12 @@ class ConvNorm(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B M {self.features}']:
     """[B, L, C] -> [B, L', features]."""
     fan_in = self.kernel_size * x.shape[-1]
     init = uniform_fan_in(fan_in)

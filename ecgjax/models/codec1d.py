@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ecgjax.models import codec_trunk
+from ecgjax.runtime.shapes import Array, Float
 
 DILATIONS = (1, 2, 4, 8)
 
@@ -50,7 +51,12 @@ class Encoder(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, train: bool = False, axis_name: str | None = None):
+  def __call__(
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool = False,
+    axis_name: str | None = None,
+  ) -> Float[Array, 'B T D']:
     """[B, L, C] mV -> [B, L / patch, D].
 
     Raises:
@@ -79,7 +85,9 @@ class Decoder(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, z):
+  def __call__(
+    self, z: Float[Array, 'B T D']
+  ) -> Float[Array, 'B T*{self.patch} {self.leads}']:
     """[B, T, D] -> [B, T * patch, C] mV."""
     x = trunk(self.width, self.depth, self.dtype)(z)
     x = nn.Dense(self.patch * self.leads)(x.astype(z.dtype))

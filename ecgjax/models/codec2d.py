@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ecgjax.models import codec_trunk
+from ecgjax.runtime.shapes import Array, Float
 
 DILATIONS = (1, 2, 4)  # along time
 BLANK = -3.0  # logit before training: one pixel in twenty is ink
@@ -51,7 +52,12 @@ class Encoder(nn.Module):
   scale = 1.0  # ink is of order one
 
   @nn.compact
-  def __call__(self, x, train: bool = False, axis_name: str | None = None):
+  def __call__(
+    self,
+    x: Float[Array, 'B H W'],
+    train: bool = False,
+    axis_name: str | None = None,
+  ) -> Float[Array, 'B T D']:
     """[B, H, W] ink -> [B, h * w, D]."""
     del train, axis_name  # the interface of every encoder
     rows, columns = grid(x.shape[1:], self.patch)
@@ -79,7 +85,7 @@ class Decoder(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, z):
+  def __call__(self, z: Float[Array, 'B T D']) -> Float[Array, 'B H W']:
     """[B, h * w, D] -> [B, H, W] logits."""
     rows, columns = grid(self.shape, self.patch)
     x = z.reshape(len(z), rows, columns, -1)

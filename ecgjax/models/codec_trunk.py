@@ -4,6 +4,8 @@ from typing import Any
 
 import flax.linen as nn
 
+from ecgjax.runtime.shapes import Array, Float
+
 
 class Block(nn.Module):
   """Residual block: LayerNorm, dilated convolution, GELU, linear.
@@ -21,7 +23,7 @@ class Block(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, 'B *S W']) -> Float[Array, 'B *S W']:
     """[B, ..., W] -> [B, ..., W]."""
     h = nn.LayerNorm(dtype=self.dtype)(x)
     h = nn.Conv(
@@ -50,7 +52,7 @@ class Trunk(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, 'B *S C']) -> Float[Array, 'B *S W']:
     """[B, ..., C] -> [B, ..., W]."""
     if self.convolve_first:
       x = nn.Conv(self.width, self.kernel, dtype=self.dtype)(x)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ecgjax.models import blocks
+from ecgjax.runtime.shapes import Array, Float, Shaped
 
 
 def global_average(h):
@@ -28,7 +29,9 @@ class ProjectionMLP(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, h, train: bool, axis_name: str | None = None):
+  def __call__(
+    self, h: Float[Array, 'B D'], train: bool, axis_name: str | None = None
+  ) -> Float[Array, 'B {self.features}']:
     """[B, D] -> [B, features], in the type of `h`."""
     x = blocks.Linear(self.hidden, self.dtype)(h)
     x = blocks.BatchNorm(self.hidden)(x, train, axis_name)
@@ -41,7 +44,9 @@ class AttentionPool(nn.Module):
   hidden: int = 64
 
   @nn.compact
-  def __call__(self, h, mask=None):
+  def __call__(
+    self, h: Float[Array, 'B N D'], mask: Shaped[Array, 'B N'] | None = None
+  ) -> tuple[Float[Array, 'B D'], Float[Array, 'B N']]:
     """Pools the middle axis.
 
     Args:
@@ -72,7 +77,9 @@ class Classifier(nn.Module):
   pool: str = 'concat'
 
   @nn.compact
-  def __call__(self, features):
+  def __call__(
+    self, features: Float[Array, 'B D'] | Float[Array, 'B C D']
+  ) -> Float[Array, 'B {self.num_classes}']:
     """[B, C, D] (or [B, D], one vector per record) -> logits [B, K]."""
     if features.ndim == 2:
       features = features[:, None]

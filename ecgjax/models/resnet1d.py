@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ecgjax.models import blocks
+from ecgjax.runtime.shapes import Array, Float
 
 STEM = 64
 UNITS = (128, 196, 256, 320)  # channels
@@ -37,8 +38,12 @@ class ResidualUnit(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B T D']:
     """[B, L, C] -> [B, ceil(L / 4), features]."""
     conv = lambda stride: nn.Conv(
       self.features, (KERNEL,), stride, use_bias=False, dtype=self.dtype
@@ -71,8 +76,12 @@ class ResNet1D(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B T D']:
     """Encodes ECGs with their leads as channels.
 
     Args:

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ecgjax.runtime.shapes import Array, Bool, Float, Int, Shaped
+
 _BASE = 10_000.0  # slowest rotation, Su et al. 2021
 
 
@@ -31,7 +33,9 @@ class Block(nn.Module):
   heads: int
 
   @nn.compact
-  def __call__(self, x, position, cache):
+  def __call__(
+    self, x: Float[Array, 'B S W'], position: Int[Array, ' S'], cache
+  ):
     """Args: x [B, S, W]; position [S]; cache of keys and values, each
     [B, N, H, D], into which those of x are written at `position`.
 
@@ -73,7 +77,14 @@ class CausalTransformer(nn.Module):
   heads: int
 
   @nn.compact
-  def __call__(self, label, unconditional, tokens, cache, start=0):
+  def __call__(
+    self,
+    label: Shaped[Array, 'B C'],
+    unconditional: Bool[Array, ' B'],
+    tokens: Int[Array, 'B S'],
+    cache,
+    start=0,
+  ):
     """Reads some tokens after those in the cache.
 
     Args:

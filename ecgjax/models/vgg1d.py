@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 
 from ecgjax.models import blocks
+from ecgjax.runtime.shapes import Array, Float
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, depth
 
@@ -27,8 +28,12 @@ class VGG1D(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B T D']:
     """Encodes segments, one row each.
 
     Args:

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ecgjax.models import blocks
+from ecgjax.runtime.shapes import Array, Float
 
 
 def sincos_positions(steps: int, width: int):
@@ -27,7 +28,7 @@ class Layer(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
     """[B, T, D] -> [B, T, D]."""
     width = x.shape[-1]
     norm = lambda: nn.LayerNorm(dtype=self.dtype)
@@ -56,8 +57,12 @@ class ViT1D(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B T D']:
     """Encodes ECGs.
 
     Args:

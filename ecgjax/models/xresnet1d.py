@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ecgjax.models import blocks
+from ecgjax.runtime.shapes import Array, Float
 
 STEM = (32, 32, 64)  # channels
 
@@ -32,8 +33,12 @@ class Residual(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B T D']:
     """[B, L, C] -> [B, ceil(L / stride), features * (4 if bottleneck)]."""
     width = self.features
     out = width * 4 if self.bottleneck else width
@@ -88,8 +93,12 @@ class XResNet1D(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, train: bool, axis_name: str | None = None, groups: int = 1
-  ):
+    self,
+    x: Float[Array, 'B L C'],
+    train: bool,
+    axis_name: str | None = None,
+    groups: int = 1,
+  ) -> Float[Array, 'B T D']:
     """Encodes ECGs.
 
     Args:
