@@ -24,4 +24,4 @@ CHANGES = {
   'tau_schedule': {'tau_schedule': 'cosine'},
 }
 NO_EFFECT = {}
-ATOL = 1e-7
+TOLERANCE = {'rtol': 1e-4, 'atol': 1e-6}

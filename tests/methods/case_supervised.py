@@ -39,4 +39,4 @@ NO_EFFECT = {
   'balance_classes': 'makes class_weights of the data, before the method',
 }
 FROZEN = {'frozen_encoder': True}, 'encoder'
-ATOL = 1e-7
+TOLERANCE = {'rtol': 1e-4, 'atol': 1e-6}

@@ -18,11 +18,8 @@ CHANGES = {
   'quantiser': {'levels': (3, 3, 3, 3), 'quantiser': 'fsq'},
   'levels': {'quantiser': 'fsq', 'levels': (3, 3, 3, 3)},
   'restart_until': {'restart_until': 0.0},
-  'gradient': {'gradient': 'rotate'},
-  'cosine': {'stages': 1, 'cosine': True},
 }
 NO_EFFECT = {
-  'stats': 'the same sums in another way',
   'judge': 'an encoder that judges reconstructions after training',
 }
 ROUNDS = 3  # start from data, a plain step, a restart

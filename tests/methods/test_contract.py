@@ -8,7 +8,7 @@ What differs, `case_NAME.py` beside this file says:
   NO_EFFECT: option -> why a change shows neither in the loss nor in the state
   FROZEN (optional): options, and the part of `params` that then has no gradient
   ROUNDS (optional): batches until every option shows; 1
-  ATOL (optional): of devices, where parts are computed in float32; 1e-8
+  TOLERANCE (optional): of devices, where parts are computed in float32
 """
 
 import functools
@@ -25,9 +25,9 @@ import textbook as tb
 
 from ecgjax import checkpoints, methods
 from ecgjax.ecg.contract import InputContract
+from ecgjax.model import make_method
 from ecgjax.models import resnet1d, vgg1d
 from ecgjax.runtime import parallel
-from ecgjax.runtime.resolve import resolve
 from ecgjax.training import optimizers, train_state, train_step
 
 NAMES = sorted(
@@ -52,12 +52,8 @@ def case(request, tmp_path_factory) -> types.SimpleNamespace:
   make_config = functools.partial(told.make_config, folder)
   return types.SimpleNamespace(
     name=request.param, told=told, make_config=make_config,
-    folder=folder, method=make(make_config()),
+    folder=folder, method=make_method(make_config()),
   )  # fmt: skip
-
-
-def make(config):
-  return resolve('methods', config.method).make(config)
 
 
 def copy(tree):
@@ -74,7 +70,7 @@ def runs(case):
   config.optimizer.warmup_steps = 0
   config.optimizer.weight_decay = 0.0
   config.optimizer.learning_rate = 1e-3
-  optimizer = optimizers.make_optimizer(config, config.num_steps)
+  optimizer = optimizers.make_optimizer(config.optimizer, config.num_steps)
   step = train_step.make_train_step(
     case.method, optimizer, InputContract.from_config(config)
   )
@@ -116,7 +112,8 @@ def numbers(state):
 def test_one_device_equals_four(case, runs):
   """Loss, gradients (the momentum of sgd), new state and target."""
   start, ways = runs
-  found, atol = {}, getattr(case.told, 'ATOL', 1e-8)
+  found = {}
+  tolerance = getattr(case.told, 'TOLERANCE', {'rtol': 1e-5, 'atol': 1e-8})
   for way, run in ways.items():
     state, rows = train(run, start, case.told.make_batch)
     found[way] = numbers(state) + jax.tree.leaves(rows)
@@ -125,7 +122,7 @@ def test_one_device_equals_four(case, runs):
     assert len({float(row['loss']) for row in rows}) == STEPS
   for way in ('pmap', 'jit'):
     for a, b in zip(found['one'], found[way], strict=True):
-      np.testing.assert_allclose(b, a, rtol=1e-5, atol=atol, err_msg=way)
+      np.testing.assert_allclose(b, a, **tolerance, err_msg=way)
 
 
 def test_saved_and_resumed_gives_the_same_bytes(case, runs, tmp_path):
@@ -201,7 +198,7 @@ def test_only_params_have_a_gradient(case):
   assert largest(target) == 0
   if hasattr(case.told, 'FROZEN'):
     options, part = case.told.FROZEN
-    params, _, _ = gradients(make(changed(case, options)), batch)
+    params, _, _ = gradients(make_method(changed(case, options)), batch)
     assert largest(params[part]) == 0
     assert largest({k: v for k, v in params.items() if k != part}) > 0
 
@@ -283,8 +280,8 @@ def idle_options(case, see) -> list[str]:
     given = {k: v for k, v in change.items() if k != name}
     base = repr(sorted(given.items()))
     if base not in bases:
-      bases[base] = see(make(changed(case, given)))
-    if same(bases[base], see(make(changed(case, change)))):
+      bases[base] = see(make_method(changed(case, given)))
+    if same(bases[base], see(make_method(changed(case, change)))):
       idle.append(name)
   return idle
 
@@ -292,7 +289,7 @@ def idle_options(case, see) -> list[str]:
 def test_every_option_changes_the_program(case):
   batch = case.told.make_batch(0)
   see = lambda method: program(method, batch)
-  assert same(see(case.method), see(make(case.make_config())))
+  assert same(see(case.method), see(make_method(case.make_config())))
   assert not idle_options(case, see)
 
 
@@ -306,7 +303,7 @@ def test_every_option_changes_the_loss_or_the_state(case):
 def test_bfloat16_runs_and_keeps_float32_state(case):
   config = case.make_config()
   config.bfloat16 = True
-  method = make(config)
+  method = make_method(config)
 
   @jax.jit
   def first_step(batch):
