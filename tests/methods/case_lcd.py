@@ -24,4 +24,4 @@ CHANGES = {
   'tau_schedule': {'tau_schedule': 'cosine'},
 }
 NO_EFFECT = {}
-TOLERANCE = {'rtol': 1e-4, 'atol': 1e-6}
+TOLERANCE = {'rtol': 1e-3, 'atol': 1e-4}  # three steps of float32 parts
