@@ -220,7 +220,7 @@ def load(directory, step: int | None = None) -> tuple[dict, dict]:
   Raises:
     CheckpointError: if there is no valid checkpoint.
   """
-  directory = pathlib.Path(directory).resolve()
+  directory = pathlib.Path(directory).expanduser().resolve()
   if (directory / 'checkpoints').is_dir():
     directory = directory / 'checkpoints'
   if (directory / MANIFEST).is_file() and step is None:

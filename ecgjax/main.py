@@ -1,6 +1,7 @@
 """Command line: `python -m ecgjax.main --config=... --workdir=...`."""
 
 import importlib
+import os
 
 from absl import app, flags
 
@@ -51,9 +52,10 @@ def main(argv):
   console.set_up_logging()
   process.compute_in_calling_thread()
   parallel.keep_compiled_programs()
-  config, workdir = FLAGS.config, FLAGS.workdir
+  config, workdir = FLAGS.config, os.path.expanduser(FLAGS.workdir)
   try:
     mode = FLAGS.mode or config.mode
+    check.expand_home(config)
     check.check(config, mode)
     if config.distributed and mode != 'train':
       raise ValueError(

@@ -41,7 +41,7 @@ from ecgjax.data.raw import validate
 from ecgjax.ecg.contract import InputContract
 from ecgjax.ecg.leads import LEADS, indices
 from ecgjax.ecg.recording import BadRecord
-from ecgjax.formats import wfdb, wfdb_folder
+from ecgjax.formats import cells, wfdb, wfdb_folder
 from ecgjax.model import Model, load, outputs
 from ecgjax.runtime import console
 
@@ -98,7 +98,7 @@ def find_sources(arguments: Iterable[str]) -> list[Source]:
     ValueError: if a folder holds no record.
   """
   found = {}
-  for argument in arguments:
+  for argument in map(os.path.expanduser, arguments):
     if os.path.isdir(argument):
       records = wfdb_folder.find_records(argument)
       if not records:
@@ -244,12 +244,13 @@ def write(results, predictor: Predictor, file, form: str) -> int:
     file.write(json.dumps(document, indent=1, allow_nan=False) + '\n')
     return refused
   writer = csv.writer(file, lineterminator='\n')
-  writer.writerow([*_FIELDS, *predictor.names])
+  writer.writerow(map(cells.to_csv, [*_FIELDS, *predictor.names]))
   blank = [''] * len(predictor.names)
   for about, outputs in results:
     refused += outputs is None
     values = blank if outputs is None else [str(v) for v in outputs]
     fields = ['' if about[k] is None else about[k] for k in _FIELDS]
+    fields = [cells.to_csv(x) if isinstance(x, str) else x for x in fields]
     writer.writerow([*fields, *values])
   return refused
 
@@ -290,6 +291,7 @@ def run(argv: list[str] | None = None) -> int:
     ValueError: for anything the user has to correct.
   """
   flags = _parse(argv)
+  flags.output = os.path.expanduser(flags.output)
   form = flags.format
   if form is None:
     form = 'json' if flags.output.endswith('.json') else 'csv'

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import re
 
 from ecgjax.checkpoints import best_mode
@@ -14,6 +15,22 @@ _FROM_THE_MODEL = {
   'data.rate': Number(0.0, 'float [0, inf)'),
   'data.length': Number(0, 'int [0, inf)'),
 }
+
+
+def expand_home(group) -> None:
+  """Writes the home folder for '~' in every field that is a path with it."""
+  for name, value in group.items():
+    if hasattr(value, 'items'):
+      expand_home(value)
+    elif isinstance(value, str):
+      group[name] = _expanded(value)
+    elif isinstance(value, tuple) and any(isinstance(v, str) for v in value):
+      group[name] = tuple(map(_expanded, value))
+
+
+def _expanded(value):
+  path = isinstance(value, str) and (value == '~' or value.startswith('~/'))
+  return os.path.expanduser(value) if path else value
 
 
 def check(config, mode: str) -> None:

@@ -29,8 +29,8 @@ import tensorflow_datasets as tfds
 
 from ecgjax.data import ptbxl
 from ecgjax.data.raw import download, validate
-from ecgjax.data.store import builder, labels, splits
-from ecgjax.formats import wfdb_folder
+from ecgjax.data.store import builder, joins, labels, splits
+from ecgjax.formats import cells, wfdb_folder
 
 _RATES = {
   'cpsc_2018': 500,
@@ -115,28 +115,45 @@ class Cinc2021(builder.EcgBuilder):
         f'{raw_dir} has no folder training/{(absent or SOURCES)[0]}; raw_dir '
         'is the folder of the challenge that holds training/'
       )
-    table = {}
+    paths = {
+      source: wfdb_folder.find_records(raw_dir, folders[source])
+      for source in wanted
+    }
+    table, joined = {}, []
     if self.option('ptbxl_csv'):
-      rows = ptbxl.read_table(self.option('ptbxl_csv'))
-      table = {int(row['record_id']): row for row in rows}
+      table, joined = self._joined(paths.get('ptb-xl', ()))
     entries, left_out = [], []
     for source in wanted:
-      for path in wfdb_folder.find_records(raw_dir, folders[source]):
+      for path in paths[source]:
         entry, reason = _entry(source, path, table)
         if reason:
           left_out.append((entry, reason))
         else:
           entries.append(entry)
     level = 'patient' if set(wanted) == {'ptb-xl'} else 'record'
-    return builder.Plan(entries, left_out, level, self.label_names())
+    return builder.Plan(
+      entries, left_out, level, self.label_names(), tuple(joined)
+    )
+
+  def _joined(self, paths):
+    """PTB-XL's rows by the number of the record, and how many there are."""
+    path = self.option('ptbxl_csv')
+    rows = {row['record_id']: row for row in ptbxl.read_table(path)}
+    numbers = [os.path.basename(name).removeprefix('HR') for name in paths]
+    joined = [joins.join(path, rows, numbers)] if numbers else []
+    return {int(number): row for number, row in rows.items()}, joined
 
   def annotate(self, entry, comments):
     fields = wfdb_folder.header_fields(comments)
-    codes = [code.strip() for code in fields.get('dx', '').split(',')]
+    age, sex = fields.get('age', ''), fields.get('sex', '')
+    codes, everything = labels.read_snomed(wfdb_folder.every(comments, 'dx'))
+    unknown = set(codes).difference(labels.snomed_names())
     return entry._replace(
-      age=wfdb_folder.parse_age(fields.get('age', '')),
-      sex=wfdb_folder.parse_sex(fields.get('sex', '')),
-      labels=labels.encode_snomed(codes, entry.source),
+      age=cells.age(age),
+      sex=cells.sex(sex),
+      labels=labels.encode_snomed(codes, entry.source, everything),
+      unread=cells.not_understood(age, sex)
+      + tuple(f'code {code}' for code in sorted(unknown)),
     )
 
 

@@ -22,24 +22,21 @@ are given for the first exam of a patient only, are not stored.
 """
 
 import collections
-import csv
 import functools
 import math
-import os
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from ecgjax.data.raw import arrays, validate
-from ecgjax.data.store import builder, splits
+from ecgjax.data.store import builder, joins, splits
 from ecgjax.ecg.recording import BadRecord
-from ecgjax.formats import wfdb_folder
+from ecgjax.formats import cells, csv_table
 
 TABLE = 'exams.csv'
 LABELS = ('1dAVb', 'RBBB', 'LBBB', 'SB', 'ST', 'AF', 'normal_ecg')
 RATE = 400.0
 _COLUMNS = ('exam_id', 'age', 'is_male', 'patient_id', *LABELS, 'trace_file')
-_BITS = {'true': (1, 1), '1': (1, 1), 'false': (0, 1), '0': (0, 1), '': (0, 0)}
 # "CODE < 6": leads follow from two of them; rounding is the rest.
 _RULES = validate.Rules(rate=RATE, limb_limit=20)
 
@@ -78,38 +75,31 @@ def read_table(path: str) -> list[dict]:
   Raises:
     ValueError: naming file, line and column, if a value cannot be understood.
   """
-  try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      reader = csv.DictReader(file, restval='')
-      absent = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
-      if absent:
-        raise ValueError(f'{path}: no column {", ".join(absent)}')
-      return [_row(row, f'{path}, line {reader.line_num}') for row in reader]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise ValueError(f'{path}: cannot read the table: {error}') from None
+  return [_row(row, where) for where, row in csv_table.read(path, _COLUMNS)]
 
 
 def _row(row: dict, where: str) -> dict:
-  def bits(column):
-    text = row[column].strip().lower()
-    if text not in _BITS:
-      raise ValueError(f'{where}: column {column} has the value {text!r}')
-    return _BITS[text]
-
-  for column in ('exam_id', 'patient_id'):
-    if not row[column].strip().isdigit():
+  def known(column, convert):
+    try:
+      return convert(row[column])
+    except ValueError:
       raise ValueError(
         f'{where}: column {column} has the value {row[column]!r}'
-      )
-  male, known = bits('is_male')
-  pairs = np.array([bits(name) for name in LABELS], np.uint8)
+      ) from None
+
+  male = known('is_male', cells.bit)
+  bits = np.array([known(name, cells.bit) for name in LABELS])
+  age = cells.age(row['age'])
   return {
-    'exam_id': int(row['exam_id']),
-    'patient_id': row['patient_id'].strip(),
-    'trace_file': row['trace_file'].strip(),
-    'age': wfdb_folder.parse_age(row['age'].strip()),
-    'sex': 1 - male if known else -1,
-    'labels': (pairs[:, 0], pairs[:, 1]),
+    'exam_id': known('exam_id', lambda text: int(cells.identifier(text))),
+    'patient_id': str(
+      known('patient_id', lambda text: int(cells.identifier(text)))
+    ),
+    'trace_file': row['trace_file'],
+    'age': age,
+    'sex': 1 - male if male >= 0 else -1,
+    'labels': ((bits == 1).astype(np.uint8), (bits >= 0).astype(np.uint8)),
+    'unread': cells.not_understood(row['age'], ''),
   }
 
 
@@ -140,17 +130,18 @@ class Code15(builder.EcgBuilder):
     return list(LABELS)
 
   def plan(self, raw_dir):
-    path = os.path.join(raw_dir, TABLE)
-    if not os.path.exists(path):
+    path = csv_table.find(raw_dir, TABLE)
+    if not path:
       raise ValueError(
         f'{raw_dir} has no {TABLE}; raw_dir is the folder of CODE-15 %'
       )
     parts = collections.defaultdict(list)
     for row in read_table(path):
       parts[row['trace_file']].append(row)
-    entries = []
+    entries, exams = [], set()
     for part, rows in sorted(parts.items()):
       place = self._places(part, raw_dir)
+      exams |= {str(exam) for exam in place}
       # In the order of the file, which is read once from its beginning.
       rows.sort(key=lambda row: place.get(row['exam_id'], math.inf))
       entries += [
@@ -164,10 +155,12 @@ class Code15(builder.EcgBuilder):
           age=row['age'],
           sex=row['sex'],
           labels=row['labels'],
+          unread=row['unread'],
         )
         for row in rows
       ]
-    return builder.Plan(entries, [], 'patient', list(LABELS))
+    joined = joins.join(path, [e.record_id for e in entries], exams)
+    return builder.Plan(entries, [], 'patient', list(LABELS), (joined,))
 
   def _places(self, part: str, raw_dir: str) -> dict[int, int]:
     """Exam id -> row of a part; empty where it cannot be read."""

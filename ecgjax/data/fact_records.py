@@ -15,6 +15,7 @@ import numpy as np
 
 from ecgjax.data import cinc2021, code15, ptbxl
 from ecgjax.data.raw import arrays, validate
+from ecgjax.data.store import labels
 from ecgjax.ecg.recording import BadRecord, Recording
 from ecgjax.formats import wfdb, wfdb_folder
 
@@ -157,9 +158,8 @@ def statements(item: Item, recording: Recording) -> list[str]:
   """What is said of a recording, by the table or by its header (`#Dx:`)."""
   if item.statements is not None:
     return sorted(set(item.statements))
-  fields = wfdb_folder.header_fields(recording.comments)
-  codes = {code.strip() for code in fields.get('dx', '').split(',')}
-  return sorted(codes - {''})
+  texts = wfdb_folder.every(recording.comments, 'dx')
+  return sorted(labels.read_snomed(texts)[0])
 
 
 def verdict(recording: Recording) -> str:

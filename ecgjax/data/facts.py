@@ -266,6 +266,8 @@ def run(argv: list[str] | None = None) -> dict:
       'folder for each, and --dataset none twice'
     )
   paths = [os.path.abspath(os.path.expanduser(folder)) for folder in folders]
+  flags.out = os.path.expanduser(flags.out)
+  flags.records = os.path.expanduser(flags.records)
   places = [pathlib.Path(name) for name in (flags.out, flags.records) if name]
   for place in places:
     if not place.parent.is_dir():

@@ -12,106 +12,56 @@ Age and sex are in MIMIC-IV itself, which is credentialed; they are unknown
 here.
 
 Labels are what the recorder's program said, where `machine_measurements.csv` is
-in RAW: AF, AFL, premature, 1AVB and MI, by the wording in `STATEMENTS`. Nobody
-has confirmed them, and the wording was written from memory of the corpus, not
-from its table: look at the counts before you use them. Doubtful statements
-("possible", "cannot rule out") make a class unknown. For labels of your own,
-such as the credentialed MIMIC-IV-ECG-Ext-ICD, give a table as for
-`wfdb_folder`: a column `record` with study ids and one column for each label.
+in RAW: AF, AFL, premature, 1AVB and MI, by the wording in `raw.machine_report`.
+Nobody has confirmed them, and the wording was written from memory of the
+corpus, not from its table: look at the counts before you use them. Doubtful
+statements ("possible", "cannot rule out") make a class unknown, a report of
+which the recorder analysed nothing all of them; denied ones are negative. For
+labels of your own, such as the credentialed MIMIC-IV-ECG-Ext-ICD, give a table
+as for `wfdb_folder`: a column `record` with study ids and one column for each
+label.
 """
 
-import csv
+import collections
 import datetime
 import json
 import math
-import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from ecgjax.data import wfdb_folder
-from ecgjax.data.raw import validate
-from ecgjax.data.store import builder, splits
+from ecgjax.data.raw import machine_report, validate
+from ecgjax.data.store import builder, joins, splits
+from ecgjax.formats import cells, csv_table
 
 TABLE = 'record_list.csv'
 REPORTS = 'machine_measurements.csv'
-# Class -> what a statement of the recorder says where it is present.
-STATEMENTS = {
-  'AF': r'atrial fib|flutter\W*(or\W*)?fib',
-  'AFL': r'flutter',
-  'premature': r'premature|\bp[av]c(\(s\)|s)?(?!\w)|bigemin|trigemin',
-  '1AVB': r'(1st|first)[ -]degree a-?v block',
-  'MI': r'infarct',
-}
-# Words that leave it open whether what a statement names is there.
-_DOUBT = re.compile(
-  r'possible|probable|consider|cannot|suggest|may be|no longer|resolved|'
-  r'replace|no evidence|compared|previous|'
-  r'fib\w*\W*(or\W*)?flutter|flutter\W*(or\W*)?fib'
-)
-# Statements after which a class is neither a positive nor a clean negative.
-_UNCLEAR = {
-  'AF': r'(uncertain|undetermined|unknown) rhythm',
-  'AFL': r'(uncertain|undetermined|unknown) rhythm',
-  '1AVB': r'prolonged p-?r|p-?r prolong|borderline p-?r',
+STATEMENTS = machine_report.STATEMENTS
+_NOTES = {
+  'known': 'reports with a statement about a class',
+  'other': 'reports with other statements only',
+  'paced': 'reports of a paced rhythm',
+  'nothing': 'reports of which nothing is known: empty, not analysed or in '
+  'other words',
 }
 _RULES = validate.Rules(rate=500, seconds=10, gain=200)
 _SECONDS_PER_DAY = 86400
 
 
 def read_statements(
-  statements: list[str],
+  statements: Sequence[str],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-  """Labels and mask of the classes of `STATEMENTS`.
-
-  Args:
-    statements: of one report; none at all means that nothing is known.
-  """
-  text = [statement.strip().lower() for statement in statements]
-  text = [statement for statement in text if statement]
-  if not text:
-    return (0,) * len(STATEMENTS), (0,) * len(STATEMENTS)
-  labels, mask = [], []
-  for name, pattern in STATEMENTS.items():
-    said = [statement for statement in text if re.search(pattern, statement)]
-    certain = any(not _DOUBT.search(statement) for statement in said)
-    unclear = bool(said) or any(
-      name in _UNCLEAR and re.search(_UNCLEAR[name], statement)
-      for statement in text
-    )
-    labels.append(int(certain))
-    mask.append(int(certain or not unclear))
-  return tuple(labels), tuple(mask)
-
-
-def _read_csv(path: str, columns: list[str]):
-  """Yields (line number, values of the columns) of a table.
-
-  Raises:
-    ValueError: if it cannot be read or lacks a column.
-  """
-  try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      reader = csv.reader(file)
-      titles = next(reader, [])
-      absent = [name for name in columns if name not in titles]
-      if absent:
-        raise ValueError(f'{path}: no column {", ".join(absent)}')
-      places = [titles.index(name) for name in columns]
-      for row in reader:
-        if len(row) < len(titles):
-          raise ValueError(
-            f'{path}, line {reader.line_num}: {len(row)} of {len(titles)} '
-            'columns'
-          )
-        yield reader.line_num, [row[place] for place in places]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise ValueError(f'{path}: cannot read the table: {error}') from None
+  """Labels and mask of the classes of `STATEMENTS`, of one report."""
+  report = machine_report.read(statements)
+  return report.labels, report.mask
 
 
 def _days(text: str, where: str) -> float:
   """Days since some date; nan where there is none."""
-  if not text.strip():
+  if cells.is_nothing(text):
     return math.nan
   try:
     moment = datetime.datetime.fromisoformat(text.strip())
@@ -123,21 +73,33 @@ def _days(text: str, where: str) -> float:
   return moment.timestamp() / _SECONDS_PER_DAY
 
 
-def _machine_labels(raw_dir: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Study id -> (labels, mask); equal ones share their arrays."""
-  path = os.path.join(raw_dir, REPORTS)
-  if not os.path.exists(path):
-    return {}
-  with open(path, encoding='utf-8-sig') as file:
-    titles = file.readline().strip().split(',')
-  reports = [name for name in titles if re.fullmatch(r'report_\d+', name)]
-  shared, found = {}, {}
-  for _, (study, *statements) in _read_csv(path, ['study_id', *reports]):
-    bits = read_statements(statements)
-    if bits not in shared:
-      shared[bits] = tuple(np.array(part, np.uint8) for part in bits)
-    found[study] = shared[bits]
-  return found
+def _machine_labels(raw_dir: str) -> tuple[dict, dict[str, int]]:
+  """Study id -> (labels, mask), equal ones share their arrays; and counts.
+
+  Raises:
+    ValueError: naming the file, if the table has no statements.
+  """
+  path = csv_table.find(raw_dir, REPORTS)
+  if not path:
+    return {}, {}
+  reports = [
+    x for x in csv_table.titles(path) if re.fullmatch(r'report_\d+', x)
+  ]
+  if not reports:
+    raise ValueError(
+      f'{path}: no column report_0; without the file, or with labels_csv, no '
+      'statement is read'
+    )
+  shared, found, notes = {}, {}, collections.Counter()
+  for where, row in csv_table.read(path, ['study_id', *reports[:1]]):
+    report = machine_report.read([row[name] for name in reports])
+    if report not in shared:
+      shared[report] = tuple(np.array(bits, np.uint8) for bits in report[:2])
+    if row['study_id'] in found:
+      raise ValueError(f'{where}: study {row["study_id"]!r} occurs twice')
+    found[row['study_id']] = shared[report]
+    notes[_NOTES[report.kind]] += 1
+  return found, dict(sorted(notes.items()))
 
 
 class MimicIvEcg(builder.EcgBuilder):
@@ -156,6 +118,11 @@ class MimicIvEcg(builder.EcgBuilder):
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Give the folder of MIMIC-IV-ECG 1.0 that holds record_list.csv.'
   )
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {
+    '1.0.0': 'First version.',
+    '1.1.0': 'Denials, doubt and reports without an analysis are read.',
+  }
   OPTIONS = {'labels_csv': ('', 'labels of your own')}
 
   def label_names(self):
@@ -175,22 +142,31 @@ class MimicIvEcg(builder.EcgBuilder):
     return names, {study: row['labels'] for study, row in rows.items()}
 
   def plan(self, raw_dir):
-    path = os.path.join(raw_dir, TABLE)
-    if not os.path.exists(path):
+    path = csv_table.find(raw_dir, TABLE)
+    if not path:
       raise ValueError(
         f'{raw_dir} has no {TABLE}; raw_dir is the folder of MIMIC-IV-ECG'
       )
+    notes = {}
     if self.option('labels_csv'):
+      source = self.option('labels_csv')
       names, known = self._own_labels()
     else:
-      names, known = list(STATEMENTS), _machine_labels(raw_dir)
+      source, names = REPORTS, list(STATEMENTS)
+      known, notes = _machine_labels(raw_dir)
     columns = ['subject_id', 'study_id', 'ecg_time', 'path']
-    rows = [
-      (patient, study, _days(time, f'{path}, line {line}'), record)
-      for line, (patient, study, time, record) in _read_csv(path, columns)
-    ]
+    rows = []
+    for where, row in csv_table.read(path, columns):
+      patient, study, time, record = (row[name] for name in columns)
+      days = _days(time, where)
+      rows.append((cells.identifier(patient), study, days, record))
+    joined = []
+    if known:
+      joined = [joins.join(source, known, (row[1] for row in rows))]
+      known = {study: known[row] for row, study in joined[0].records.items()}
     first, split = {}, {}
-    for patient, _, days, _ in rows:
+    for patient, study, days, _ in rows:
+      patient = patient or study
       first[patient] = min(days, first.get(patient, math.inf))
       if patient not in split:
         split[patient] = splits.hash_split('mimic_iv_ecg', patient)
@@ -199,13 +175,13 @@ class MimicIvEcg(builder.EcgBuilder):
       builder.Entry(
         record_id=study,
         path=record,
-        split=split[patient],
+        split=split[patient or study],
         source='mimic_iv_ecg',
         patient_id=patient,
         rules=_RULES,
-        time=-1.0 if math.isnan(days) else days - first[patient],
+        time=-1.0 if math.isnan(days) else days - first[patient or study],
         labels=known.get(study, nothing),
       )
       for patient, study, days, record in rows
     ]
-    return builder.Plan(entries, [], 'patient', names)
+    return builder.Plan(entries, [], 'patient', names, tuple(joined), notes)

@@ -22,15 +22,13 @@ first ECG in the table.
 """
 
 import ast
-import csv
 import datetime
 import math
-import os
 
 from ecgjax.data.raw import download, ptbxl_signals, signal_rules, validate
 from ecgjax.data.store import builder, convert, labels
 from ecgjax.ecg.recording import BadRecord, Recording
-from ecgjax.formats import wfdb
+from ecgjax.formats import cells, csv_table, wfdb
 
 TABLE = 'ptbxl_database.csv'
 _SECONDS = 10
@@ -38,8 +36,8 @@ _COLUMNS = (
   'ecg_id', 'patient_id', 'age', 'sex', 'recording_date', 'scp_codes',
   'strat_fold', 'filename_lr', 'filename_hr',
 )  # fmt: skip
-_OVER_89 = 300
 _SECONDS_PER_DAY = 86400
+_SEX = {'0': 0, '0.0': 0, '1': 1, '1.0': 1}
 
 
 def fold_split(fold: int) -> str:
@@ -77,15 +75,7 @@ def read_table(path: str) -> list[dict]:
   Raises:
     ValueError: naming file, row and column, if a value cannot be understood.
   """
-  try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      reader = csv.DictReader(file, strict=True)
-      absent = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
-      if absent:
-        raise ValueError(f'{path}: no column {", ".join(absent)}')
-      rows = [_row(row, f'{path}, line {reader.line_num}') for row in reader]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise ValueError(f'{path}: cannot read the table: {error}') from None
+  rows = [_row(row, where) for where, row in csv_table.read(path, _COLUMNS)]
   first = {}
   for row in rows:
     known = first.get(row['patient_id'], math.inf)
@@ -102,12 +92,11 @@ def _row(row: dict, where: str) -> dict:
     text = row[column]
     try:
       return convert(text)
-    except (ValueError, SyntaxError, TypeError, OverflowError):
+    except (LookupError, ValueError, SyntaxError, TypeError, OverflowError):
       raise ValueError(
         f'{where}: column {column} has the value {text!r}'
       ) from None
 
-  age = value('age', lambda x: float(x) if x else math.nan)
   fold = value('strat_fold', lambda x: int(float(x)))
   if not 1 <= fold <= 10:
     raise ValueError(f'{where}: column strat_fold is {fold}, not in 1 to 10')
@@ -128,13 +117,19 @@ def _row(row: dict, where: str) -> dict:
     # Stored as floats: '15709.0'.
     'patient_id': str(value('patient_id', lambda x: int(float(x)))),
     'fold': fold,
-    'age': 90.0 if age == _OVER_89 else age,
-    'sex': value('sex', lambda x: int(float(x)) if x else -1),
+    'age': cells.age(row['age']),
+    'sex': value('sex', _sex),
+    'unread': cells.not_understood(row['age'], ''),
     'time': math.inf if date == '' else date,
     'codes': list(codes),
     'filename_lr': row['filename_lr'],
     'filename_hr': row['filename_hr'],
   }
+
+
+def _sex(text: str) -> int:
+  word = cells.sex(text)
+  return word if word >= 0 or cells.is_nothing(text) else _SEX[text]
 
 
 def _days(text: str) -> float:
@@ -204,8 +199,8 @@ class Ptbxl(builder.EcgBuilder):
     return labels.scp_names()
 
   def plan(self, raw_dir):
-    path = os.path.join(raw_dir, TABLE)
-    if not os.path.exists(path):
+    path = csv_table.find(raw_dir, TABLE)
+    if not path:
       raise ValueError(
         f'{raw_dir} has no {TABLE}; raw_dir is the folder of PTB-XL'
       )
@@ -231,6 +226,7 @@ class Ptbxl(builder.EcgBuilder):
         age=row['age'],
         sex=row['sex'],
         labels=labels.encode_scp(row['codes']),
+        unread=row['unread'],
       )
       for row in rows
     ]

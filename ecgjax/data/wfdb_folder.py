@@ -9,33 +9,39 @@ spelling of the leads are free; all twelve leads must be there. Age and sex come
 from header comments such as `#Age: 51`. Gains that are the leads' own spans, as
 in LUDB, are none (`formats.wfdb`); records read without them are counted.
 
-The table of labels is a CSV file with the columns
+The table of labels is a CSV file, plain or gzipped, with the columns
 
-  record    id as above, or the file name alone where that is unique
-  patient   optional: whose ECG; decides the split and who is whose positive
-  time      optional: days, e.g. since the patient's first ECG
-  age, sex  optional: years; M or F
-  labels    names separated by ';'   OR   any number of columns with 1, 0 or
-            nothing (not annotated), whose titles are the labels
+  record    id as above, or what tells it from all others: the file name alone,
+            a longer path, without leading zeros, with '.0' (`store.joins`)
+  patient   optional: whose ECG; decides the split and who is whose positive;
+            nothing, 'nan' or 'None' is no patient
+  time      optional: days, e.g. since the patient's first ECG; where a patient
+            has negative days, all of that patient's are counted from the first
+  age, sex  optional: years; male or female, M or F (`formats.cells`)
+  labels    names separated by ';', '|' or ',', or a list as text: '[]' is none
+            of them, an empty cell or 'nan' is not annotated
+            OR any number of columns with 1, 0 or nothing (not annotated), whose
+            titles are the labels; True, no and 1.0 are read too
 
-Records without a row have no labels (mask 0); rows without a record are listed
-as `missing_file`. The split is a hash of the patient, or of the record where
-there is no column `patient`: 70 % train, 10 % validation, 20 % test.
+Records without a row have no labels (mask 0); rows without a record are counted
+and listed as `missing_file`; a table of which no row fits is refused. The split
+is a hash of the patient, or of the record where there is none: 70 % train, 10 %
+validation, 20 % test.
 """
 
 import collections
-import csv
 import json
 import math
-import os
+import re
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ecgjax.data.store import builder, splits
-from ecgjax.formats import wfdb_folder
+from ecgjax.data.store import builder, joins, splits
+from ecgjax.formats import cells, csv_table, wfdb_folder
 
 _OTHER_COLUMNS = ('record', 'patient', 'time', 'age', 'sex', 'labels')
+_SEPARATORS = ';|,'
 
 
 def read_labels(path: str) -> tuple[list[str], dict[str, dict]]:
@@ -45,77 +51,127 @@ def read_labels(path: str) -> tuple[list[str], dict[str, dict]]:
     path: where the CSV file is.
 
   Returns:
-    The label names, A of them, and record -> dict with patient, time, age, sex
-    and `labels`, a pair of [A] uint8 (labels, mask).
+    The label names, A of them, and record -> dict with patient, time, age, sex,
+    `labels`, a pair of [A] uint8 (labels, mask), and `unread`, what of age and
+    sex could not be understood.
 
   Raises:
     ValueError: naming file, line and column.
   """
-  try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      reader = csv.DictReader(file, restkey='', restval='', strict=True)
-      columns = reader.fieldnames or []
-      rows = [(f'{path}, line {reader.line_num}', row) for row in reader]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise ValueError(f'{path}: cannot read the table: {error}') from None
-  titles = [name for name in columns if name not in _OTHER_COLUMNS]
-  if 'record' not in columns:
-    raise ValueError(f'{path}: no column record among {", ".join(columns)}')
-  if len(set(columns)) < len(columns) or '' in columns:
-    raise ValueError(f'{path}: a column title is empty or occurs twice')
-  if 'labels' in columns and titles:
+  rows = list(csv_table.read(path, ['record'], _OTHER_COLUMNS))
+  columns = list(rows[0][1]) if rows else csv_table.titles(path)
+  names = [name for name in columns if name not in _OTHER_COLUMNS]
+  if 'labels' in columns and names:
     raise ValueError(
-      f'{path}: column labels excludes label columns such as {titles[0]}'
+      f'{path}: column labels excludes label columns such as {names[0]}'
     )
-  names = titles
   if 'labels' in columns:
-    names = sorted({name for _, row in rows for name in _listed(row['labels'])})
+    names = _listed_names(rows)
+  _check_alike(path, names)
   table = {}
   for where, row in rows:
-    if '' in row:
-      raise ValueError(f'{where}: more fields than column titles')
-    record = os.path.normpath(row['record'].strip()).replace(os.sep, '/')
-    record = record.removesuffix('.hea')
-    if not row['record'].strip() or record in table:
+    record = row['record']
+    if not record or record in table:
       raise ValueError(f'{where}: record {record!r} is empty or occurs twice')
+    age, sex = row.get('age', ''), row.get('sex', '')
+    if age.isalpha() and age.lower() != 'inf' and not cells.is_nothing(age):
+      raise ValueError(
+        f'{where}: column age has the value {age!r}, not a number'
+      )
     table[record] = {
-      'patient': row.get('patient', '').strip(),
-      'time': _number(row, 'time', where),
-      'age': _number(row, 'age', where),
-      'sex': wfdb_folder.parse_sex(row.get('sex', '').strip()),
+      'patient': cells.identifier(row.get('patient', '')),
+      'time': _days(row.get('time', ''), where),
+      'age': cells.age(age),
+      'sex': cells.sex(sex),
       'labels': _labels(row, names, where),
+      'unread': cells.not_understood(age, sex),
     }
-  return names, table
-
-
-def _listed(text: str) -> list[str]:
-  return [name.strip() for name in text.split(';') if name.strip()]
-
-
-def _number(row, column, where) -> float:
-  text = row.get(column, '').strip()
-  try:
-    return float(text) if text else math.nan
-  except ValueError:
+  words = {row.get('sex', '').lower() for _, row in rows}
+  if {'h', 'm'} <= words:
     raise ValueError(
-      f'{where}: column {column} has the value {text!r}, not a number'
-    ) from None
+      f'{path}: column sex has H and M, so M may be mujer or male; write male '
+      'and female'
+    )
+  joins.one_form(path, 'patient', (r['patient'] for r in table.values()))
+  return names, _count_from_first(table)
+
+
+def _listed_names(rows) -> list[str]:
+  """All names of the column `labels`, sorted.
+
+  Raises:
+    ValueError: if some cells separate them otherwise than others.
+  """
+  first, found = {}, set()
+  for where, row in rows:
+    if not re.fullmatch(r'[\[({].*[\])}]', row['labels'], re.DOTALL):
+      for separator in _SEPARATORS:
+        if separator in row['labels']:
+          first.setdefault(separator, where)
+    found.update(cells.names(row['labels'])[0])
+  if len(first) > 1:
+    (one, where), (other, there) = list(first.items())[:2]
+    raise ValueError(
+      f'{where}: column labels has {one!r}, and {other!r} in {there}; separate '
+      'all labels by one of them'
+    )
+  return sorted(found)
+
+
+def _check_alike(path, names):
+  joined = collections.defaultdict(list)
+  for name in names:
+    joined[name.casefold()].append(name)
+  for alike in joined.values():
+    if len(alike) > 1:
+      raise ValueError(
+        f'{path}: the labels {alike[0]!r} and {alike[1]!r} differ by case '
+        'only; write them alike'
+      )
+
+
+def _days(text: str, where: str) -> float:
+  if cells.is_nothing(text):
+    return math.nan
+  try:
+    days = float(text)
+  except ValueError:
+    days = math.inf
+  if math.isinf(days):
+    raise ValueError(
+      f'{where}: column time has the value {text!r}, not a number'
+    )
+  return days
+
+
+def _count_from_first(table: dict[str, dict]) -> dict[str, dict]:
+  """The rows, with the days of patients who have negative ones from 0 on."""
+  first = {}
+  for record, row in table.items():
+    who = row['patient'] or (record,)
+    first[who] = min(first.get(who, 0.0), row['time'])
+  return {
+    record: row | {'time': row['time'] - first[row['patient'] or (record,)]}
+    for record, row in table.items()
+  }
 
 
 def _labels(row, names, where) -> tuple[np.ndarray, np.ndarray]:
   found = np.zeros(len(names), np.uint8)
-  mask = np.ones(len(names), np.uint8)
   if 'labels' in row:
-    found[[names.index(name) for name in _listed(row['labels'])]] = 1
-    return found, mask
+    listed, everything = cells.names(row['labels'])
+    found[[names.index(name) for name in listed]] = 1
+    return found, found | np.uint8(everything)
+  mask = np.ones(len(names), np.uint8)
   for i, name in enumerate(names):
-    text = row[name].strip()
-    if text not in ('', '0', '1'):
+    try:
+      value = cells.bit(row[name])
+    except ValueError:
       raise ValueError(
-        f'{where}: column {name} has the value {text!r}; labels are 1, 0 or '
-        'empty'
-      )
-    found[i], mask[i] = text == '1', text != ''
+        f'{where}: column {name} has the value {row[name]!r}; labels are 1, 0 '
+        'or empty'
+      ) from None
+    found[i], mask[i] = value == 1, value >= 0
   return found, mask
 
 
@@ -145,13 +201,20 @@ class WfdbFolder(builder.EcgBuilder):
     records = wfdb_folder.find_records(raw_dir)
     if not records:
       raise ValueError(f'{raw_dir} has no WFDB records (.hea files)')
-    rows = _match(table, records, path)
+    joined = [joins.join(path, table, records)] if path else []
+    rows = {
+      (joined[0].records.get(row) or joins.normal(row)): found
+      for row, found in table.items()
+    }
+    patients = {row['patient'] for row in rows.values()} - {''}
     width = max(1, len(names))
     nothing = (np.zeros(width, np.uint8), np.zeros(width, np.uint8))
     entries = []
     for record in sorted({*records, *rows}):
       row = rows.get(record, {})
       patient = row.get('patient', '')
+      if not patient and record in patients:
+        patient = f'record {record}'  # somebody else has this number
       time = row.get('time', math.nan)
       entries.append(
         builder.Entry(
@@ -164,37 +227,20 @@ class WfdbFolder(builder.EcgBuilder):
           age=row.get('age', math.nan),
           sex=row.get('sex', -1),
           labels=row['labels'] if row and names else nothing,
+          unread=row.get('unread', ()),
         )
       )
-    known = any(row['patient'] for row in rows.values())
-    level = 'patient' if known else 'record'
-    return builder.Plan(entries, [], level, names)
+    level = 'patient' if patients else 'record'
+    return builder.Plan(entries, [], level, names, tuple(joined))
 
   def annotate(self, entry, comments):
     fields = wfdb_folder.header_fields(comments)
-    if math.isnan(entry.age):
-      age = wfdb_folder.parse_age(fields.get('age', ''))
-      entry = entry._replace(age=age)
-    if entry.sex < 0:
-      sex = wfdb_folder.parse_sex(fields.get('sex', ''))
-      entry = entry._replace(sex=sex)
-    return entry
-
-
-def _match(table, records, path) -> dict[str, dict]:
-  """Rows by record id; a bare file name stands for its only record."""
-  records = set(records)
-  by_name = collections.defaultdict(list)
-  for record in records:
-    by_name[os.path.basename(record)].append(record)
-  rows = {}
-  for name, row in table.items():
-    matches = [name] if name in records else by_name.get(name, [name])
-    if len(matches) > 1:
-      raise ValueError(
-        f'{path}: record {name!r} may be {" or ".join(sorted(matches)[:2])}'
-      )
-    if matches[0] in rows:
-      raise ValueError(f'{path}: two rows for record {matches[0]!r}')
-    rows[matches[0]] = row
-  return rows
+    age, sex = fields.get('age', ''), fields.get('sex', '')
+    # The table comes first, the header fills what it leaves open.
+    age = age if math.isnan(entry.age) else ''
+    sex = sex if entry.sex < 0 else ''
+    return entry._replace(
+      age=cells.age(age) if age else entry.age,
+      sex=cells.sex(sex) if sex else entry.sex,
+      unread=entry.unread + cells.not_understood(age, sex),
+    )

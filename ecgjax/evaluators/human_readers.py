@@ -7,14 +7,15 @@ comparison with the model is made on the records that the reader judged, on the
 same bootstrap draws (docs/evaluation.md).
 """
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ecgjax.data.store import joins
 from ecgjax.evaluators import arms
+from ecgjax.formats import cells, csv_table
 from ecgjax.metrics import bootstrap, metrics
 from ecgjax.report import page, tables
 from ecgjax.report.finding import Finding
@@ -24,7 +25,6 @@ OPTIONS = {'readers_csv': ''}  # columns record_id, reader, group and labels
 METRICS = ('sensitivity', 'specificity', 'f1')
 _INDICES = [metrics.METRICS.index(name) for name in METRICS]
 _COLUMNS = ('record_id', 'reader', 'group')
-_CELLS = {'1': 1, '0': 0, '': -1}
 
 
 class Reader(NamedTuple):
@@ -100,13 +100,13 @@ def read_readers(
 
   Raises:
     ValueError: naming file and line, for a missing or unknown column, an
-      unknown record, a repeated judgement, another cell than 1, 0 or nothing.
+      unknown record (`joins.join`), a repeated judgement, another cell than 1,
+      0 or nothing.
   """
   rows = {str(record): row for row, record in enumerate(record_ids)}
-  columns, lines = _read_lines(path)
-  for name in _COLUMNS:
-    if name not in columns:
-      raise ValueError(f'{path}: column {name!r} is missing')
+  lines = list(csv_table.read(os.fspath(path), _COLUMNS, _COLUMNS))
+  columns = list(lines[0][1]) if lines else csv_table.titles(os.fspath(path))
+  listed = dict.fromkeys(row['record_id'] for _, row in lines)
   asked = [name for name in columns if name not in _COLUMNS]
   unknown = [name for name in asked if name not in class_names]
   if unknown or not asked:
@@ -115,12 +115,17 @@ def read_readers(
       f'{path}: {found} of the labels of the task, which are '
       + ', '.join(class_names)
     )
+  if not lines:
+    raise ValueError(f'{path}: no reader')
+  joined = joins.join(os.fspath(path), listed, rows)
   calls, groups, seen = {}, {}, set()
-  for where, cells in lines:
-    record, reader = cells['record_id'].strip(), cells['reader'].strip()
-    group = cells['group'].strip()
-    if record not in rows:
-      raise ValueError(f'{where}: record {record!r} is not in the test set')
+  for where, row in lines:
+    reader, group = row['reader'], row['group']
+    record = joined.records.get(row['record_id'])
+    if record is None:
+      raise ValueError(
+        f'{where}: record {row["record_id"]!r} is not in the test set'
+      )
     if not reader:
       raise ValueError(f'{where}: no name of a reader')
     if (record, reader) in seen:
@@ -132,12 +137,13 @@ def read_readers(
       reader, np.full((len(rows), len(class_names)), -1, np.int8)
     )
     for label in asked:
-      cell = cells[label].strip()
-      if cell not in _CELLS:
-        raise ValueError(f'{where}: {label} is {cell!r}; use 1, 0 or nothing')
-      judged[rows[record], class_names.index(label)] = _CELLS[cell]
-  if not calls:
-    raise ValueError(f'{path}: no reader')
+      try:
+        call = cells.bit(row[label])
+      except ValueError:
+        raise ValueError(
+          f'{where}: {label} is {row[label]!r}; use 1, 0 or nothing'
+        ) from None
+      judged[rows[record], class_names.index(label)] = call
   readers = [Reader(name, groups[name], calls[name]) for name in calls]
   for group in dict.fromkeys(groups.values()):
     members = [reader.calls for reader in readers if reader.group == group]
@@ -145,23 +151,6 @@ def read_readers(
       vote = majority(np.stack(members))
       readers.append(Reader(f'{group}, majority', group, vote))
   return readers
-
-
-def _read_lines(path) -> tuple[list[str], list[tuple[str, dict]]]:
-  """Column titles, and (where, title -> cell) of every line."""
-  try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      table = csv.DictReader(file, restkey='', restval='', strict=True)
-      columns = list(table.fieldnames or ())
-      lines = [(f'{path}, line {table.line_num}', cells) for cells in table]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise ValueError(f'{path}: cannot read the table: {error}') from None
-  if len(set(columns)) < len(columns) or '' in columns:
-    raise ValueError(f'{path}: a column title is empty or occurs twice')
-  for where, cells in lines:
-    if '' in cells:
-      raise ValueError(f'{where}: more fields than column titles')
-  return columns, lines
 
 
 def majority(calls: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
 """What can be learnt from a folder of WFDB records without reading signals."""
 
-import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 def find_records(root: str, folder: str = '') -> list[str]:
@@ -37,22 +36,18 @@ def find_records(root: str, folder: str = '') -> list[str]:
 def header_fields(comments: Iterable[str]) -> dict[str, str]:
   """Reads 'Age: 51' or '<age>: 51' as {'age': '51'}; the first one counts."""
   fields = {}
-  for comment in comments:
-    name, colon, value = comment.partition(':')
-    if colon:
-      fields.setdefault(name.strip(' <>').lower(), value.strip())
+  for name, value in _fields(comments):
+    fields.setdefault(name, value)
   return fields
 
 
-def parse_age(text: str) -> float:
-  """Returns years; nan where the text is none. '>89' is 90."""
-  try:
-    age = 90.0 if text.startswith('>') else float(text)
-  except ValueError:
-    return math.nan
-  return age if 0 <= age <= 150 else math.nan
+def every(comments: Iterable[str], name: str) -> list[str]:
+  """All values of a field of the comments, in their order."""
+  return [value for key, value in _fields(comments) if key == name]
 
 
-def parse_sex(text: str) -> int:
-  """Returns 0 for male, 1 for female, -1 for unknown."""
-  return {'m': 0, 'f': 1}.get(text[:1].lower(), -1)
+def _fields(comments: Iterable[str]) -> Iterator[tuple[str, str]]:
+  for comment in comments:
+    name, colon, value = comment.partition(':')
+    if colon:
+      yield name.strip(' <>#\t').lower(), value.strip()

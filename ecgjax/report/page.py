@@ -19,6 +19,7 @@ import markupsafe
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ecgjax.ecg import plot
 from ecgjax.metrics import metrics
@@ -209,6 +210,8 @@ def _keep_together(cell: str) -> str:
 def _markup(picture: Picture, number: int) -> str:
   """Inline SVG, or PNG as a data URI; the same bytes for the same figure."""
   label = html.escape(picture.caption or 'figure', quote=True)
+  for text in picture.figure.findobj(Text):
+    text.set_parse_math(False)  # labels may hold '$'
   buffer = io.BytesIO()
   if picture.png:
     picture.figure.savefig(

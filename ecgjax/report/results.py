@@ -228,7 +228,9 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
-    with open(temporary, 'w', encoding='utf-8') as file:
+    with open(
+      temporary, 'w', encoding='utf-8', errors='backslashreplace'
+    ) as file:
       file.write(text)
       file.flush()
       os.fsync(file.fileno())

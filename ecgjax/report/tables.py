@@ -3,6 +3,7 @@
 Every figure comes from a result record or a study's output; nothing is typed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,11 +29,18 @@ class Table(NamedTuple):
     """The table as GitHub Markdown, the caption below it."""
 
     def line(cells):
-      return '| ' + ' | '.join(c.replace('|', '\\|') for c in cells) + ' |'
+      return '| ' + ' | '.join(map(_as_text, cells)) + ' |'
 
     lines = [line(self.header), line(['---'] * len(self.header))]
     lines += [line(row) for row in self.rows]
     return '\n'.join(lines + (['', self.caption] if self.caption else []))
+
+
+def _as_text(cell: str) -> str:
+  """A cell that Markdown shows as it is: no HTML, no link, no cell's end."""
+  cell = ' '.join(cell.replace('|', '\\|').split('\n'))
+  cell = re.sub(r'<(?=[A-Za-z/!?])', '&lt;', cell)
+  return cell.replace('](', ']\\(')
 
 
 def cell(entry: Mapping | None) -> str:

@@ -137,7 +137,7 @@ def test_a_source_that_does_not_annotate_a_class_masks_it():
   assert positive == {'AF'}
   assert masked == {'AFL', 'MI'}  # CPSC has neither
   # Merged: Georgia has only one of the two codes of each pair.
-  assert 'CRBBB|RBBB' not in _snomed('scored', 'georgia')[1]
+  assert 'CRBBB|RBBB' not in _snomed('scored', 'georgia', labels.NSR)[1]
 
 
 def test_pooled_flutter_of_ningbo():

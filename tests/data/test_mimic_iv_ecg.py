@@ -166,7 +166,7 @@ def test_machine_labels(built):
     ('Sinus rhythm with PAC(s).', 'premature', ''),
     ('frequent ventricular premature complexes', 'premature', ''),
     ('pVC', 'premature', ''),
-    ('Pacemaker rhythm', '', ''),
+    ('Pacemaker rhythm', '', 'AF AFL premature 1AVB MI'),
     ('First degree AV block', '1AVB', ''),
     ('Prolonged P-R interval', '', '1AVB'),
     ('2nd degree A-V block', '', ''),

@@ -53,7 +53,7 @@ def test_prepare_and_prepare_again(raw, tmp_path, capsys):
   assert 'records    21 of 11 patients' in out
   assert 'rejected   1 of 22 read (4.5%): flat 1' in out
   assert 'splits     train 17, validation 2, test 2' in out
-  assert 'missing    2 files' in out
+  assert 'missing    2 named by a table' in out
   rejected = (tmp_path / 'ptbxl-100hz-rejected.csv').read_text().splitlines()
   assert rejected[0] == 'record,file,reason,detail'
   rows = [line.split(',')[0:3:2] for line in rejected[1:]]

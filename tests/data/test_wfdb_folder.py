@@ -73,7 +73,7 @@ def test_wfdb_folder_with_label_columns(raw_folder, tmp_path):
 
 def test_wfdb_folder_with_a_labels_column(raw_folder, tmp_path):
   table = tmp_path / 'labels.csv'
-  table.write_text('record,labels\nr00,AF; old MI\nr01,\nr02,AF\n')
+  table.write_text('record,labels\nr00,AF; old MI\nr01,\nr02,AF\nr04,[]\n')
   builder, _ = prepared.build(
     'wfdb_folder',
     str(tmp_path / 'data'),
@@ -86,7 +86,8 @@ def test_wfdb_folder_with_a_labels_column(raw_folder, tmp_path):
   found = raw_corpora.examples(builder)
   assert found['d0/r00'][1]['labels'].tolist() == [1, 1]
   assert found['d1/r01'][1]['labels'].tolist() == [0, 0]
-  assert found['d1/r01'][1]['label_mask'].tolist() == [1, 1]
+  assert found['d1/r01'][1]['label_mask'].tolist() == [0, 0]  # empty cell
+  assert found['d0/r04'][1]['label_mask'].tolist() == [1, 1]  # '[]'
   assert found['d1/r03'][1]['label_mask'].tolist() == [0, 0]
 
 
@@ -94,7 +95,7 @@ def test_wfdb_folder_with_a_labels_column(raw_folder, tmp_path):
   'text, message',
   [
     ('name,AF\nr00,1\n', 'no column record among name, AF'),
-    ('record,AF\nr00,yes\n', "line 2: column AF has the value 'yes'"),
+    ('record,AF\nr00,maybe\n', "line 2: column AF has the value 'maybe'"),
     ('record,AF\nr00,1\nr00,0\n', "line 3: record 'r00' is empty or occurs"),
     ('record,AF\nr00,1\nd0/r00,0\n', "two rows for record 'd0/r00'"),
     ('record,AF\nr00,1,0\n', 'line 2: more fields than column titles'),
@@ -191,11 +192,7 @@ def test_header_fields():
     ['Age: 51', '<sex>: F', 'Dx: 1,2', 'Dx: 3', 'no colon']
   )
   assert fields == {'age': '51', 'sex': 'F', 'dx': '1,2'}
-  parse_age, parse_sex = wfdb_folder.parse_age, wfdb_folder.parse_sex
-  assert parse_age('>89') == 90
-  assert np.isnan([parse_age(text) for text in ('', 'NaN', '-1')]).all()
-  sexes = [parse_sex(text) for text in ('Male', 'F', 'female', '', 'NaN')]
-  assert sexes == [0, 1, 1, -1, -1]
+  assert wfdb_folder.every(['Dx: 1,2', '#Dx: 3'], 'dx') == ['1,2', '3']
 
 
 def test_a_header_may_name_other_signal_files(tmp_path):

@@ -133,8 +133,9 @@ def test_a_label_needs_a_threshold(readers, reference):
   'lines, message',
   [
     (['r0,a,g,1,0', 'r0,a,g,1,0'], 'line 3: .*before'),
-    (['r99,a,g,1,0'], 'line 2: .*not in the test set'),
-    (['r0,a,g,yes,0'], "line 2: AF is 'yes'"),
+    (['r0,a,g,1,0', 'r99,a,g,1,0'], 'line 3: .*not in the test set'),
+    (['x99,a,g,1,0'], "first row is 'x99', the first record is 'r0'"),
+    (['r0,a,g,maybe,0'], "line 2: AF is 'maybe'"),
     (['r0,a,g,1,0', 'r1,a,h,1,0'], 'two groups'),
     (['r0,a,g,1,0,1'], 'line 2: more fields'),
     (['r0,,g,1,0'], 'line 2: no name'),
@@ -152,7 +153,7 @@ def test_bad_tables_are_refused_by_line(tmp_path, lines, message):
 @pytest.mark.parametrize(
   'header, message',
   [
-    ('record_id,reader,AF,MI', "column 'group' is missing"),
+    ('record_id,reader,AF,MI', 'no column group among'),
     ('record_id,reader,group', 'no column is one of the labels'),
     ('record_id,reader,group,AFF', "'AFF' is none of the labels.* AF, MI"),
     ('record_id,reader,group,AF,AF', 'occurs twice'),

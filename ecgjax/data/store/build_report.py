@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecgjax.data.store.labels import title
+from ecgjax.formats import cells
 
 MISSING_FILE = 'missing_file'  # the one reason that is nobody's fault
 LEFT_OUT = {
@@ -30,6 +31,7 @@ class Rejection(NamedTuple):
   detail: str
 
 
+_LISTED = 20  # words that a report keeps of those that nobody understood
 _NAMED = 5  # records that a summary names for a remark
 HEADER = ','.join(Rejection._fields) + '\n'
 
@@ -39,9 +41,13 @@ class Tally:
 
   Args:
     label_names: the A stored statements.
+    joins: counts of the tables that were joined to records.
+    notes: further counts, fact -> number.
   """
 
-  def __init__(self, label_names: list[str]):
+  def __init__(self, label_names: list[str], joins=(), notes=None):
+    self._joins, self._notes = list(joins), dict(notes or {})
+    self._unread = collections.Counter()
     self.rejections: list[Rejection] = []
     self._label_names = label_names
     self._labels = np.zeros(len(label_names), np.int64)
@@ -63,6 +69,8 @@ class Tally:
     self._patients[entry.split].add(entry.patient)
     self._hashes[converted.content_hash].append(entry.split)
     self._labels += entry.labels[0]
+    self._counts['not_annotated'] += not entry.labels[1].any()
+    self._unread.update(entry.unread)
     self._counts['cut'] += converted.cut
     end = converted.valid_start + converted.valid_len
     self._counts['padded'] += end < len(converted.ecg)
@@ -89,10 +97,13 @@ class Tally:
   def write_csv(self, path: str):
     """Writes the list of rejections; the file appears complete or not."""
     part = path + '.part'
-    with open(part, 'w', newline='', encoding='utf-8') as file:
+    with open(
+      part, 'w', newline='', encoding='utf-8', errors='backslashreplace'
+    ) as file:
       writer = csv.writer(file, lineterminator='\n')
       file.write(HEADER)
-      writer.writerows(sorted(self.rejections))
+      for row in sorted(self.rejections):
+        writer.writerow(map(cells.to_csv, row))
     os.replace(part, path)
 
   def report(self) -> dict:
@@ -113,6 +124,10 @@ class Tally:
       'rejected': dict(sorted(reasons.items())),
       MISSING_FILE: missing,
       'left_out': left_out,
+      'joins': self._joins,
+      'notes': self._notes,
+      'not_annotated': self._counts['not_annotated'] * bool(self._labels.size),
+      'not_understood': dict(self._unread.most_common(_LISTED)),
       'labels': {self._label_names[i]: int(self._labels[i]) for i in present},
       'cut': self._counts['cut'],
       'padded': self._counts['padded'],
@@ -122,6 +137,40 @@ class Tally:
       'duplicates': len(twice),
       'duplicates_across_splits': sum(len(set(x)) > 1 for x in twice),
     }
+
+
+def _joined(report: dict) -> list[str]:
+  """Lines about tables and annotations; older reports have none."""
+  lines = []
+  for join in report.get('joins', ()):
+    rows = join['matched'] + join['rows_without_record']
+    line = f'joined     {join["table"]}: {join["matched"]} of {rows} rows'
+    if join['rows_without_record']:
+      line += (
+        f', {join["rows_without_record"]} without a record (first: '
+        f'{join["first_row_without_record"]})'
+      )
+    lines.append(
+      line + f'; {join["records_without_row"]} records without a row'
+    )
+  if report.get('not_annotated'):
+    lines.append(
+      f'unlabelled {report["not_annotated"]} records are annotated for no label'
+    )
+  for note, number in report.get('notes', {}).items():
+    lines.append(f'note       {note}: {number}')
+  if report.get('not_understood'):
+    words = [f'{k} {n}x' for k, n in report['not_understood'].items()]
+    more = ', ...' * (len(words) > _NAMED)
+    lines.append(f'not read   {", ".join(words[:_NAMED])}{more}')
+  return lines
+
+
+def read_csv(path: str) -> list[Rejection]:
+  """The rows of a list of rejections, as they were noted."""
+  with open(path, newline='', encoding='utf-8') as file:
+    rows = list(csv.reader(file))[1:]
+  return [Rejection(*map(cells.from_csv, row)) for row in rows]
 
 
 def summary(report: dict, split_level: str) -> str:
@@ -144,10 +193,13 @@ def summary(report: dict, split_level: str) -> str:
     f'splits     {listing(report["splits"])}{unit}',
     f'labels     {most or "none"}{more}',
   ]
+  lines += _joined(report)
   if len(report['sources']) > 1:
     lines.append(f'sources    {listing(report["sources"])}')
   if report[MISSING_FILE]:
-    lines.append(f'missing    {report[MISSING_FILE]} files named by a table')
+    lines.append(
+      f'missing    {report[MISSING_FILE]} named by a table, without a record'
+    )
   if report['left_out']:
     lines.append(f'left out   {listing(report["left_out"])}')
   notes = {

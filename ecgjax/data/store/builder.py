@@ -28,8 +28,8 @@ import tqdm
 from tensorflow_datasets.core import writer
 
 from ecgjax.data.raw import validate
-from ecgjax.data.store import build_report, convert
-from ecgjax.data.store.schema import record_features
+from ecgjax.data.store import build_report, convert, joins
+from ecgjax.data.store.schema import positions, record_features
 from ecgjax.formats import wfdb
 
 # A worker needs a second to start, in which one process converts a thousand.
@@ -92,6 +92,7 @@ class Entry(NamedTuple):
     age: years, nan unknown.
     sex: 0 male, 1 female, -1 unknown.
     labels: ([A] labels, [A] mask) uint8; None if only the header knows them.
+    unread: what tables and header say of it and was not understood.
   """
 
   record_id: str
@@ -105,6 +106,7 @@ class Entry(NamedTuple):
   age: float = float('nan')
   sex: int = -1
   labels: tuple[np.ndarray, np.ndarray] | None = None
+  unread: tuple[str, ...] = ()
 
   @property
   def patient(self) -> str:
@@ -119,12 +121,16 @@ class Plan(NamedTuple):
     left_out: (entry, reason of `LEFT_OUT`) of those that are not used.
     split_level: 'patient', or 'record' where patients are not known.
     label_names: the A stored statements.
+    joined: the tables that were joined to records.
+    notes: further counts for the report, fact -> number.
   """
 
   entries: list[Entry]
   left_out: list[tuple[Entry, str]]
   split_level: str
   label_names: list[str]
+  joined: tuple[joins.Join, ...] = ()
+  notes: dict[str, int] = {}
 
   def everything(self) -> list[Entry]:
     return self.entries + [entry for entry, _ in self.left_out]
@@ -134,17 +140,12 @@ class Plan(NamedTuple):
     digest = hashlib.sha256(f'{self.split_level}{self.label_names}'.encode())
     rows = [(entry, '') for entry in self.entries] + self.left_out
     for entry, reason in sorted(rows, key=lambda row: row[0].record_id):
-      fields = entry._replace(labels=None, rules=None)
-      digest.update(repr((tuple(fields), reason)).encode())
+      # What was not understood is none of the identity.
+      fields = tuple(entry._replace(labels=None, rules=None))[:-1]
+      digest.update(repr((fields, reason)).encode())
       for bits in entry.labels or ():
         digest.update(bits.tobytes())
     return digest.hexdigest()
-
-
-def positions(ids: Iterable[str]) -> dict[str, int]:
-  """Position of each id among all, numbers in numerical order."""
-  order = sorted(set(ids), key=lambda name: (len(name), name))
-  return {name: i for i, name in enumerate(order)}
 
 
 class DeterministicWriter(writer.ExampleWriter):
@@ -231,7 +232,7 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       ValueError: if a choice does not apply to this data set.
     """
     common = {k: options.pop(k) for k in _COMMON if k in options}
-    own = cls.given(options)
+    own = joins.expand_home(cls.given(options))
     return ecg_config(rate, own.get('sources', ()), options=own, **common)
 
   @classmethod
@@ -285,7 +286,9 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _start(self, raw_dir: str, plan: Plan):
     self._raw_dir = raw_dir
-    self._tally = build_report.Tally(plan.label_names)
+    self._tally = build_report.Tally(
+      plan.label_names, [j.counts() for j in plan.joined], plan.notes
+    )
     self._records = positions(e.record_id for e in plan.everything())
     self._patients = positions(e.patient for e in plan.everything())
     enter, count = self._resources.enter_context, len(plan.entries)
@@ -350,7 +353,9 @@ class EcgBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     tfds.disable_progress_bar()  # its bars for each split would hide ours
     self._start(raw_dir, plan)
     self.info.metadata.update(
-      split_level=plan.split_level, plan_sha256=plan.sha256()
+      split_level=plan.split_level,
+      plan_sha256=plan.sha256(),
+      tables=joins.table_hashes(self.builder_config.options),
     )
     generators = {}
     for split in SPLITS:

@@ -36,10 +36,12 @@ table; traps in both: docs/methods.md, Label tasks.
 import csv
 import functools
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from ecgjax.formats import cells
 
 # SNOMED CT codes that the challenge scores as one diagnosis.
 MERGED = (
@@ -186,6 +188,8 @@ def snomed_names() -> list[str]:
 def encode_scp(codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
   """Statements of one PTB-XL record as (labels, label_mask), [71] uint8.
 
+  No statement at all is no annotation: mask 0.
+
   Raises:
     ValueError: if a code is none of the 71 statements.
   """
@@ -195,17 +199,40 @@ def encode_scp(codes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if code not in names:
       raise ValueError(f'{code!r} is not one of the 71 SCP statements')
     labels[names.index(code)] = 1
-  return labels, np.ones_like(labels)
+  return labels, np.full_like(labels, labels.any())
+
+
+def read_snomed(texts: Iterable[str]) -> tuple[list[str], bool]:
+  """Codes of all `Dx` fields of a header, however they are separated.
+
+  Returns:
+    The codes, each once and without '.0', and whether all was read: False
+    where a text is no code or says that nothing is known ('Unknown', '0').
+  """
+  codes, everything = {}, True
+  for text in texts:
+    found, told = cells.names(text)
+    everything &= told
+    for word in ' '.join(found).split():
+      code = cells.identifier(word)
+      if cells.is_nothing(code) or not code.strip('0'):
+        everything = False
+      else:
+        codes[code] = None
+        everything &= code.isdecimal()
+  return list(codes), everything
 
 
 def encode_snomed(
-  codes: Sequence[str], source: str
+  codes: Sequence[str], source: str, everything: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
   """Codes of one CinC 2021 record as (labels, label_mask), [A] uint8.
 
   Args:
     codes: SNOMED CT codes; duplicates and empty strings are ignored, a code
       in no table sets `UNKNOWN_CODE`.
+    everything: whether the codes are all that was stated; if not, or if none
+      of them is known, nothing is known of the diagnoses that are absent.
     source: folder name of the source; codes that never occur there are not
       annotated and get mask 0. The challenge's counts miss some (two codes of
       `ptb`): a label that is set was annotated.
@@ -215,11 +242,13 @@ def encode_snomed(
   for code in {code for code in codes if code}:
     code = _POOLED.get((source, code), code)
     labels[position.get(code, position[UNKNOWN_CODE])] = 1
-  return labels, _annotated(source) | labels
+  told = everything and labels[: position[UNKNOWN_CODE]].any()
+  return labels, annotated(source) * np.uint8(told) | labels
 
 
 @functools.cache
-def _annotated(source: str) -> np.ndarray:
+def annotated(source: str) -> np.ndarray:
+  """[A] uint8, 1 for the codes that a source of CinC 2021 annotates."""
   mask = [
     int(row[source]) > 0 and (source, row['code']) not in _POOLED
     for row in snomed_codes()
@@ -301,6 +330,11 @@ def make_task(task: str, label_names: Sequence[str]) -> LabelTask:
   """
   label_names = list(label_names)
   classes = _classes(task, label_names)
+  for name in classes:
+    if not name.isascii() and name != name.encode(errors='ignore').decode():
+      raise ValueError(
+        f'the label {ascii(name)} is no text (a lone surrogate); rename it'
+      )
   positive = np.zeros((len(classes), len(label_names)), np.uint8)
   unclear = np.zeros_like(positive)
   for row, (name, (wanted, doubtful)) in enumerate(classes.items()):

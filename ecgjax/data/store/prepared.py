@@ -77,8 +77,11 @@ def build(
           builder.checked_plan(raw_dir)  # fail before TensorFlow is loaded
         _prepare(builder, raw_dir)
         return builder, True
-  if raw_dir and hasattr(builder, 'plan'):
-    _check_same(builder, raw_dir)
+  if hasattr(builder, 'plan'):
+    if raw_dir:
+      _check_same(builder, raw_dir)
+    else:
+      _check_tables(builder)
   return builder, False
 
 
@@ -124,6 +127,26 @@ def existing_folder(raw_dir: str) -> str:
   if not os.path.isdir(path):
     raise ValueError(f'raw_dir {raw_dir}: no such folder')
   return path
+
+
+def _check_tables(builder):
+  """Refuses tables that are not those of which the data set was made."""
+  from ecgjax.data.store.joins import table_hashes
+
+  stored = dict(builder.info.metadata.items()).get('tables')
+  for option, sha256 in table_hashes(builder.builder_config.options).items():
+    path = builder.option(option)
+    if stored is None:  # made before hashes of tables were kept
+      raise ValueError(
+        f'{builder.data_dir} does not say of which {option} it was made; give '
+        f'raw_dir too, so that {path} can be compared, or leave {option} out'
+      )
+    if stored.get(option) != sha256:
+      made = f'from another {option}' if option in stored else 'without a table'
+      raise ValueError(
+        f'{builder.data_dir} was prepared {made}, not from {path}; remove it, '
+        f'choose another data_dir, or leave {option} out to use it as it is'
+      )
 
 
 def _check_same(builder, raw_dir: str):

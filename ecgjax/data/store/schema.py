@@ -1,5 +1,7 @@
 """The record schema of the project, as TFDS features."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -41,3 +43,9 @@ def record_features(length: int, num_labels: int) -> tfds.features.FeaturesDict:
       'source': tfds.features.Text(),
     }
   )
+
+
+def positions(ids: Iterable[str]) -> dict[str, int]:
+  """Position of each id among all, numbers in numerical order."""
+  order = sorted(set(ids), key=lambda name: (len(name), name))
+  return {name: i for i, name in enumerate(order)}
