@@ -12,7 +12,6 @@ rate is built, or asked for, at the model's rate.
 import logging
 import pathlib
 import time
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -22,13 +21,12 @@ from ecgjax.config import identity, to_json
 from ecgjax.data.batches import extra, run_data
 from ecgjax.data.raw import ptbxl_signals
 from ecgjax.data.store import leakage, prepared
-from ecgjax.ecg.contract import InputContract, to_model_input
+from ecgjax.ecg.contract import InputContract
 from ecgjax.ecg.leads import canonical
 from ecgjax.evaluators import arms, named
 from ecgjax.evaluators.run import Run
-from ecgjax.metrics import metrics
 from ecgjax.metrics.compare_arms import BASELINE
-from ecgjax.model import Model, load, over_split, untrained
+from ecgjax.model import Model, load, untrained
 from ecgjax.report import results as results_lib
 from ecgjax.report.ending import Ending, publish
 from ecgjax.report.finding import Finding
@@ -40,80 +38,6 @@ from ecgjax.training.workdir import first_difference
 logger = logging.getLogger(__name__)
 # What results hold where there are no labels.
 _NO_ARMS = {'metrics': {}, 'per_class': {}, 'arms': {}, 'differences': {}}
-
-
-def validation_metrics(method) -> tuple[str, ...]:
-  """Names of what `make_validate` computes."""
-  if method.logits_loss is None:
-    return ('validation_loss',)
-  return ('validation_loss', 'validation_macro_auroc')
-
-
-def make_validate(method, contract: InputContract, split, batches):
-  """Returns `state -> {'validation_...': figure}` for the training loop.
-
-  A classifier reports its loss and the macro AUROC over all labelled validation
-  records, in inference mode; any other method its loss on the validation
-  batches with one fixed key.
-
-  Args:
-    method: of the run.
-    contract: its input contract.
-    split: the validation `Split`.
-    batches: () -> full validation batches, see `run_data.Batches`.
-  """
-  if method.logits_loss is not None:
-    labels = split.columns['label']
-    mask = split.columns['label_mask']
-    model = Model(method, contract, {}, {})
-
-    def validate(state):
-      said = over_split(model.of(state), split, 'validate')
-      auroc = metrics.auroc(labels, said.probabilities, mask)
-      return {
-        'validation_loss': float(method.logits_loss(said.logits, labels, mask)),
-        'validation_macro_auroc': metrics.macro(auroc),
-      }
-
-    return validate
-
-  key = jax.random.key(0, impl='threefry2x32')
-
-  @jax.jit
-  def loss_of(params, model_state, target, batch):
-    batch = to_model_input(batch, contract)
-    return method.loss(params, model_state, target, key, batch, None)[0]
-
-  def validate(state):
-    values = [
-      float(loss_of(state.params, state.model_state, state.target, batch))
-      for batch in batches()
-    ]
-    return {'validation_loss': float(np.mean(values))}
-
-  return validate
-
-
-def choose_evaluators(config, model: Model, own: Sequence[str] = ()) -> tuple:
-  """Evaluators of a config, and their options; opens no data.
-
-  Args:
-    config: of a run or of an evaluation.
-    model: with weights and classes or, before training, without.
-    own: evaluators of its method, for a run with labels.
-
-  Returns:
-    Their names, and the options of all of them.
-
-  Raises:
-    ValueError: if there is no such evaluator, or one refuses the model.
-  """
-  fields, trained = config.get('evaluation', {}), model.config
-  first = ('arms', *own) if config.data.task else ('unlabelled',)
-  names = named.choose(fields, config.evaluators, first)
-  options = named.options(names, trained.get(trained.method, {}), fields)
-  named.check(names, options, model)
-  return names, options
 
 
 def conclude(run: Run, found: Finding) -> tuple[dict, Ending]:
@@ -158,7 +82,7 @@ def evaluate_run(config, trained, data, workdir) -> dict:
   if config.init_from:  # is going on worth anything?
     models['pretrained'] = trained.start
     probed['probe' if model.class_names else 'start_probe'] = 'pretrained'
-  names, options = choose_evaluators(config, model, model.method.evaluators)
+  names, options = named.of_config(config, model, model.method.evaluators)
   run = Run(
     models,
     data,
@@ -240,7 +164,7 @@ def evaluate_checkpoint(config, workdir) -> dict | None:
   if finished:
     logger.info('This evaluation is finished; see %s', path)
     return finished
-  names, options = choose_evaluators(config, model)
+  names, options = named.of_config(config, model)
   data = run_data.open_data(config.data)
   audit = audit_training_data(config, model, data.builder)
   run = Run(

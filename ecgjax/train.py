@@ -52,6 +52,7 @@ def train_and_evaluate(config, workdir) -> dict | None:
   """
   from ecgjax import evaluate
   from ecgjax.data.batches import run_data
+  from ecgjax.evaluators import named
 
   check.check(config, 'train')
   workdir = pathlib.Path(workdir)
@@ -65,10 +66,8 @@ def train_and_evaluate(config, workdir) -> dict | None:
     logger.info('%s is finished; see %s', workdir, workdir / 'results.json')
     return finished
   method = fitting_method(config)  # mistakes come before the work of a data set
-  contract = spec_of(config).contract
-  evaluate.choose_evaluators(
-    config, Model(method, contract, {}, {}, config=config), method.evaluators
-  )
+  model = Model(method, spec_of(config).contract, {}, {}, config=config)
+  named.of_config(config, model, method.evaluators)
   data = processes.on_all(lambda: run_data.open_data(config.data))
   trained = train_on(config, workdir, data)
   # The others wait: JAX ends all of them if one leaves long before another.
@@ -84,8 +83,8 @@ def fitting_method(config) -> Method:
     ValueError: if it needs labels and none are named, has none and is to use
       them, or never computes `config.best_metric`.
   """
-  from ecgjax import evaluate
   from ecgjax.data.batches import run_data
+  from ecgjax.evaluators import validation
 
   method = make_method(config)
   for field in ('extra', 'oversample'):
@@ -96,7 +95,7 @@ def fitting_method(config) -> Method:
       )
   if method.labels:
     run_data.require_task(config.data.task)
-  computed = ('train_loss', *evaluate.validation_metrics(method))
+  computed = ('train_loss', *validation.validation_metrics(method))
   if config.best_metric not in computed:
     raise ValueError(
       f'config.best_metric is {config.best_metric!r}; a run of {config.method} '
@@ -120,9 +119,9 @@ def train_on(config, workdir, data, description: str = '') -> 'Trained':
 
 def _set_up(config, workdir, data) -> tuple:
   """Resolved config and arguments of `train`; creates the work folder."""
-  from ecgjax import evaluate
   from ecgjax.data.batches import extra, run_data, shuffle, split
   from ecgjax.data.batches.patient_index import PatientOptions
+  from ecgjax.evaluators import validation
 
   check.check(config, 'train')
   workdir_lib.check(config, workdir)
@@ -161,9 +160,11 @@ def _set_up(config, workdir, data) -> tuple:
   optimizers.make_optimizer(resolved.optimizer, resolved.num_steps)
   method = make_method(resolved)
   contract = spec_of(config).contract
-  validate = evaluate.make_validate(
+  validate = validation.make_validate(
     method, contract, splits['validation'], batches.validate
   )
+  model = Model(method, contract, {}, {}, config=resolved)
+  validate = validation.watch(validate, model, data)
   start = config.init_from
   initialise = initialise_from(start, config, method) if start else None
   workdir_lib.create(config, workdir)

@@ -13,7 +13,7 @@ from configs import longitudinal as longitudinal_config
 from configs import prior as prior_config
 from configs import supervised as supervised_config
 from configs import vqvae as vqvae_config
-from ecgjax import checkpoints, train
+from ecgjax import checkpoints, evaluators, train
 from ecgjax import config as config_lib
 from ecgjax import model as model_lib
 from ecgjax.data.batches import run_data, split
@@ -88,6 +88,36 @@ def test_validation_of_a_classifier(builder, tmp_path):
   assert figures['validation_macro_auroc'] == pytest.approx(
     metrics.macro(metrics.auroc(label, found.probabilities, mask))
   )
+
+
+EVALUATOR = """
+from ecgjax.report.finding import Finding
+
+OPTIONS = {'scale': 2.0}
+
+
+def evaluate(run):
+  assert run.data.labelled['test'].name == 'validation'
+  value = run.options['scale'] * run.model.step
+  return Finding(metrics={'twice': {'value': value, 'ci95': None}})
+"""
+
+
+def test_evaluators_watch_a_run_on_validation(builder, tmp_path, monkeypatch):
+  """A file that the config names; the test split is never looked at."""
+  (tmp_path / 'dummy.py').write_text(EVALUATOR)
+  monkeypatch.setattr(
+    evaluators, '__path__', [*evaluators.__path__, str(tmp_path)]
+  )
+  run_subset(
+    builder, tmp_path / 'run', evaluators=('dummy',), evaluators_every=2,
+    num_steps=3,
+  )  # fmt: skip
+  rows = metric_writers.read_metrics(tmp_path / 'run' / 'metrics.jsonl')
+  watched = [row for row in rows if 'validation_twice' in row]
+  assert [(row['step'], row['validation_twice']) for row in watched] == [(2, 4)]
+  auroc = watched[0]['validation_scratch_auroc']
+  assert auroc == pytest.approx(watched[0]['validation_macro_auroc'])
 
 
 @pytest.mark.parametrize(

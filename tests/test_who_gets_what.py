@@ -14,7 +14,7 @@ from configs import lcd as lcd_config
 from configs import supervised as supervised_config
 from ecgjax import evaluate, train
 from ecgjax import model as model_lib
-from ecgjax.evaluators import arms
+from ecgjax.evaluators import arms, validation
 from ecgjax.evaluators import run as run_lib
 from ecgjax.methods import method as method_lib
 from ecgjax.metrics import metrics, probe
@@ -56,11 +56,11 @@ def test_thresholds_are_of_validation_and_scores_of_test(splits):
   }
   evaluation, predictions = arms.compare(scores, splits, 'probe', draws=40)
   val, test = splits['validation'].columns, splits['test'].columns
-  for arm, (validation, tested) in scores.items():
+  for arm, (val_scores, tested) in scores.items():
     np.testing.assert_array_equal(predictions['arms'][arm], tested)
     for k in range(2):
       keep = val['label_mask'][:, k] > 0
-      truth, values = val['label'][keep, k], validation[keep, k]
+      truth, values = val['label'][keep, k], val_scores[keep, k]
       f1 = lambda cut, truth=truth, values=values: sk.f1_score(
         truth, values >= cut
       )
@@ -251,9 +251,9 @@ def test_validation_figures_are_of_validation_labels(monkeypatch, splits):
   figure = metrics.macro(
     metrics.auroc(columns['label'], scores, columns['label_mask'])
   )
-  monkeypatch.setattr(evaluate, 'over_split', over_split)
+  monkeypatch.setattr(validation, 'over_split', over_split)
   method = make_method(config_of(supervised_config))
-  validate = evaluate.make_validate(method, None, splits['validation'], None)
+  validate = validation.make_validate(method, None, splits['validation'], None)
   keep = columns['label_mask'] > 0
   state = types.SimpleNamespace(params='state', model_state={}, step=1)
   assert validate(state) == {

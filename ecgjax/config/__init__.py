@@ -69,6 +69,8 @@ FIELDS = {
   'evaluate_checkpoint': Choice('last', 'best'),
   'probe': {'recipe': Choice('standardised_lr', 'reference')},  # or LCD's own
   'evaluators': (),  # further files of ecgjax/evaluators
+  # Steps between their looks at validation; 0: at the end only.
+  'evaluators_every': Number(0, 'int [0, inf)'),
   'bootstrap_draws': Number(2000, 'int [1, inf)'),
 }
 # fmt: on

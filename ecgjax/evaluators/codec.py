@@ -43,7 +43,7 @@ def check(options, model: Model) -> None:
 def evaluate(run) -> Finding:
   """Quality of a codec on the test split: of signals, or of pages."""
   test = _code(run.model, run.data.labelled['test'])
-  if test.reconstruction.dtype == np.uint8:  # ink
+  if run.model.method.codec.paper:
     return evaluate_pages(run, test)
   return evaluate_signals(run, test, make_decode(run.model))
 

@@ -40,6 +40,28 @@ def choose(
   return tuple(dict.fromkeys(names))
 
 
+def of_config(config, model: Model, own: Sequence[str] = ()) -> tuple:
+  """Evaluators of a config, and their options; opens no data.
+
+  Args:
+    config: of a run or of an evaluation.
+    model: with weights and classes or, before training, without.
+    own: evaluators of its method, for a run with labels.
+
+  Returns:
+    Their names, and the options of all of them.
+
+  Raises:
+    ValueError: if there is no such evaluator, or one refuses the model.
+  """
+  fields, trained = config.get('evaluation', {}), model.config
+  first = ('arms', *own) if config.data.task else ('unlabelled',)
+  names = choose(fields, config.evaluators, first)
+  found = options(names, trained.get(trained.method, {}), fields)
+  check(names, found, model)
+  return names, found
+
+
 def options(names: Sequence[str], *groups: Mapping) -> dict:
   """The options of evaluators: their own, or as a group has them.
 
@@ -70,12 +92,17 @@ def check(names: Sequence[str], options: Mapping, model: Model) -> None:
       module.check(options, model)
 
 
-def find(names: Sequence[str], run: Run) -> Finding:
-  """Runs evaluators, what they need of the data being looked at first."""
+def check_data(names: Sequence[str], options: Mapping, data) -> None:
+  """Refuses evaluators that need other data; computes nothing."""
   for name in names:
     module = _evaluator(name)
     if hasattr(module, 'check_data'):
-      module.check_data(run.options, run.data)
+      module.check_data(options, data)
+
+
+def find(names: Sequence[str], run: Run) -> Finding:
+  """Runs evaluators, what they need of the data being looked at first."""
+  check_data(names, run.options, run.data)
   return merge({name: _evaluator(name).evaluate(run) for name in names})
 
 

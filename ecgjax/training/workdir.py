@@ -89,7 +89,7 @@ def first_difference(old: dict, new: dict) -> str:
 
   def rest(fields):
     data = {k: v for k, v in fields['data'].items() if k not in PLACES}
-    return complete(fields) | {'data': data}
+    return fields | {'data': data}
 
   return _difference(rest(complete(old)), rest(complete(new)))
 

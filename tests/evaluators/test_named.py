@@ -6,7 +6,6 @@ import pytest
 
 from configs import evaluate as evaluate_config
 from configs import longitudinal as longitudinal_config
-from ecgjax import evaluate
 from ecgjax.evaluators import named
 from ecgjax.report import finding
 from ecgjax.report.finding import Finding
@@ -21,7 +20,7 @@ def model_of(config, **method):
 
 
 def chosen(config, own=(), **method):
-  return evaluate.choose_evaluators(config, model_of(config, **method), own)
+  return named.of_config(config, model_of(config, **method), own)
 
 
 def test_evaluators_are_named_by_fields_by_name_and_by_the_method():
