@@ -37,7 +37,7 @@ class MedianBeat(NamedTuple):
   st_mv: np.ndarray
 
 
-def r_peaks(ecg: Float[Array, 'L C'], rate: float) -> Int[np.ndarray, ' N']:
+def r_peaks(ecg: Float[Array, 'L C'], rate: float) -> Float[np.ndarray, ' N']:
   """Finds the QRS complexes of a record, whatever their form.
 
   The envelope of all leads between 5 and 25 Hz has one hump per QRS; humps

@@ -68,12 +68,13 @@ def from_independent(xp, ecg: Num[Array, '*N L 8']) -> Num[Array, '*N L 12']:
   return xp.concatenate([xp.stack(limb, axis=-1), ecg[..., 2:]], axis=-1)
 
 
-def limb_residual(xp, ecg: Num[Array, '*N L 12']) -> Num[Array, '*N L']:
+def limb_residual(xp, ecg: Num[Array, '*N L C']) -> Num[Array, '*N L']:
   """Returns the largest violation of the limb-lead relations, per sample.
 
   Args:
     xp: array module, `numpy` or `jax.numpy`.
-    ecg: [..., L, 12] in the order of `LEADS`, millivolts.
+    ecg: [..., L, C] in the order of `LEADS`, at least the six limb leads,
+      millivolts.
 
   Returns:
     [..., L]: max of |I + III - II|, |aVR + (I + II) / 2|,

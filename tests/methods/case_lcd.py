@@ -1,4 +1,4 @@
-"""LCD, for `test_contract.py`."""
+"""LCD, for `test_every_method.py`."""
 
 from test_lcd import make_config as _make_config
 from test_lcd import random_batch

@@ -1,4 +1,4 @@
-"""Patient contrast, for `test_contract.py`."""
+"""Patient contrast, for `test_every_method.py`."""
 
 from test_longitudinal import make_batch as _make_batch
 from test_longitudinal import make_config as _make_config

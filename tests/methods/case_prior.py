@@ -1,4 +1,4 @@
-"""The prior over codes, for `test_contract.py`."""
+"""The prior over codes, for `test_every_method.py`."""
 
 import numpy as np
 from test_prior_wiring import LENGTH

@@ -1,4 +1,4 @@
-"""Classifiers, for `test_contract.py`."""
+"""Classifiers, for `test_every_method.py`."""
 
 import numpy as np
 

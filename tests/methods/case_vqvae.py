@@ -1,4 +1,4 @@
-"""The codec, for `test_contract.py`."""
+"""The codec, for `test_every_method.py`."""
 
 from test_vqvae import make_batch as _make_batch
 from test_vqvae import make_config as _make_config
